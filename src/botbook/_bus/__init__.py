@@ -1,0 +1,1 @@
+"""From an event to the handler that answers it."""

@@ -1,0 +1,1 @@
+"""The notebook face: the only room that knows IPython."""

@@ -1,0 +1,203 @@
+"""What a bot can do: plain values that a wire turns into frames or requests.
+
+Each carries its own id, made by the caller and kept over retries, so that a peer can tell a
+repeat from a second wish.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from botbook._errors import LocalProtocolError, NotSupported
+
+__all__ = [
+    "Action",
+    "AnswerCompleted",
+    "AnswerDelta",
+    "AnswerFailed",
+    "AnswerStarted",
+    "Ask",
+    "History",
+    "HistoryItem",
+    "NotSupported",
+    "Run",
+    "Send",
+    "Sent",
+    "split_target",
+]
+
+
+def split_target(to: str) -> tuple[str, str]:
+    """Split ``user:ID`` or ``group:ID``.
+
+    Returns:
+        ``("user" | "group", id)``.
+
+    Raises:
+        LocalProtocolError: It is neither.
+    """
+    kind, _, ident = to.partition(":")
+    if kind not in ("user", "group") or not ident:
+        raise LocalProtocolError(f"{to!r} is no address", hint="Write user:ID or group:ID.")
+    return kind, ident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """Base of all actions.
+
+    Attributes:
+        id: Unique for this wish; the same on every retry.
+    """
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(Action):
+    """A whole message.
+
+    Attributes:
+        to: ``user:ID`` or ``group:ID``.
+        text: Plain text or markdown.
+        markdown: Which of the two.
+        reply_to: Id of the message it answers, or "".
+    """
+
+    to: str
+    text: str
+    markdown: bool = False
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The gateway took a message.
+
+    Attributes:
+        message_id: The gateway's id, "" if it gives none.
+        server_time: When, by its clock, in epoch milliseconds; None if it does not tell.
+    """
+
+    message_id: str = ""
+    server_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The identity of one streamed answer (protocols/miti.md 5).
+
+    Attributes:
+        run_id: Id of this answer.
+        message_id: Id of the message it becomes.
+        to: ``user:ID`` or ``group:ID``.
+        asker: User id of who asked.
+        chat_id: The conversation.
+        question_id: Message id of the question.
+    """
+
+    run_id: str
+    message_id: str
+    to: str
+    asker: str
+    chat_id: str
+    question_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerStarted(Action):
+    """A streamed answer begins."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDelta(Action):
+    """A piece of it.
+
+    Attributes:
+        seq: Grows over the run.
+        text: The piece.
+        reasoning: It is thinking, not the answer itself.
+        show_type: How to draw it.
+        is_completed: It is the last piece.
+    """
+
+    run: Run
+    seq: int
+    text: str
+    reasoning: bool = False
+    show_type: str = "markdown"
+    is_completed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCompleted(Action):
+    """The whole of it; acknowledged by the gateway."""
+
+    run: Run
+    seq: int
+    text: str
+    reasoning: str = ""
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFailed(Action):
+    """It will not come; acknowledged by the gateway."""
+
+    run: Run
+    seq: int = 0
+    error_code: str = "error"
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask(Action):
+    """A question to an agent.
+
+    Attributes:
+        text: The question.
+        attachments: Paths or ids that the gateway already holds.
+    """
+
+    text: str
+    attachments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History(Action):
+    """Ask for earlier messages of a chat.
+
+    Attributes:
+        chat_id: The conversation.
+        limit: How many at the most.
+        before: Only those before this message id, or "".
+    """
+
+    chat_id: str
+    limit: int = 10
+    before: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryItem:
+    """One earlier message.
+
+    Attributes:
+        role: ``user`` or ``assistant``.
+        text: What was said.
+        sender_name: In groups, if the gateway tells.
+        message_id: If the gateway tells, else "".
+        at_ms: Epoch milliseconds, if the gateway tells.
+        raw: As it came.
+    """
+
+    role: str
+    text: str
+    sender_name: str = ""
+    message_id: str = ""
+    user_id: str = ""
+    at_ms: int | None = None
+    raw: Any = None

@@ -1,0 +1,1 @@
+"""The public faces of other SDKs over the same core."""
