@@ -1,0 +1,358 @@
+"""Frames in and out: any kind is read once into Arrow columns, and the answer is handed back in kind.
+
+What the metrics do in between is written in narwhals over Arrow, so one data set has one answer,
+whoever made the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+from typing import Any, Final
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+
+from botbook._errors import ConfigError
+from botbook.metrics._facts import Facts, Gap, attach
+from botbook.metrics._gaps import find_gaps, merged
+from botbook.metrics._time import Buckets, Ints, buckets, freq_named, micros, moment, zone_named
+
+__all__ = ["MESSAGES", "Columns", "Rows", "Strings", "read"]
+
+Strings = str | Sequence[str]
+
+#: What counts as a message; edits change the text and not the count (bots.md 3b).
+MESSAGES: Final = ("message.received", "message.sent")
+EDIT: Final = "message.edited"
+#: Read whenever they are there: they tell rows apart.
+IDENTITY: Final = ("event_id", "type", "gateway", "bot", "chat_id", "message_id", "role")
+#: Column → who makes it, where that is not `bot.events()`.
+MAKERS: Final = {"model": "the gateway's monitoring", "cost": "you, from a price list"}
+TIMES: Final = ("at", "received_at")
+NUMBERS: Final = frozenset({"latency_s", "tokens", "feedback_type"})
+LISTS: Final = frozenset({"feedback_reasons"})
+STAMP: Final = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of a frame after de-duplication, and what is known of them.
+
+    Attributes:
+        table: Arrow columns under narwhals: ``order`` (of arrival), ``at_us``, and what was asked for;
+            text is never null.
+        zone: Whose days.
+        by: Columns to group by.
+        first_us: Time of the first row, in microseconds since 1970; None without rows.
+        as_of_us: The time up to which rows count.
+        facts: What a figure must say.
+        kind: The frame's kind, for the way back.
+    """
+
+    table: nw.DataFrame[Any]
+    zone: tzinfo
+    by: tuple[str, ...]
+    first_us: int | None
+    as_of_us: int | None
+    facts: Facts
+    kind: str
+
+    def only(self, *conditions: nw.Expr) -> nw.DataFrame[Any]:
+        """The rows for which all conditions hold."""
+        return self.table.filter(*conditions)
+
+    def messages(self, *, echoes: bool = False) -> nw.DataFrame[Any]:
+        """One row a message: a sent one and its echo from the gateway are one (bots.md 3b)."""
+        rows = self.only(nw.col("type").is_in(MESSAGES))
+        return rows if echoes else without_echoes(rows)
+
+    def buckets(self) -> Buckets | None:
+        """The buckets from the first row to `as_of`; None without rows."""
+        if self.first_us is None or self.as_of_us is None:
+            return None
+        return buckets(self.first_us, self.as_of_us, freq=self.facts.freq, zone=self.zone)
+
+    def groups(self, table: nw.DataFrame[Any]) -> list[tuple[str, ...]]:
+        """The distinct values of `by`, sorted; one empty tuple when there is nothing to group by."""
+        if not self.by:
+            return [()]
+        return sorted(table.select(*self.by).unique().iter_rows())
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Gaps of any connection, merged, in microseconds since 1970."""
+        return merged((micros(gap.start), micros(gap.end)) for gap in self.facts.gaps)
+
+    def give(self, columns: Columns, *, used: int, notes: Iterable[str] = (), **numbers: float) -> Any:
+        """The result, in the kind of the frame that came in, with its facts.
+
+        Args:
+            columns: The result.
+            used: What it was computed from.
+            notes: Sentences for a figure.
+            **numbers: What was set aside.
+        """
+        made = replace(
+            self.facts,
+            used=used,
+            numbers={**self.facts.numbers, **numbers},
+            notes=(*self.facts.notes, *notes),
+        )
+        return attach(_native(columns.table(), self.kind), made)
+
+
+class Columns:
+    """A small result under construction: named columns of one length, each with its type."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, pa.Array] = {}
+
+    def text(self, name: str, values: Iterable[str]) -> Columns:
+        """Add text."""
+        return self._add(name, values, pa.string())
+
+    def count(self, name: str, values: Iterable[int | float]) -> Columns:
+        """Add whole numbers."""
+        return self._add(name, (int(value) for value in values), pa.int64())
+
+    def number(self, name: str, values: Iterable[float]) -> Columns:
+        """Add numbers; what is not known is NaN."""
+        return self._add(name, (float(value) for value in values), pa.float64())
+
+    def flag(self, name: str, values: Iterable[bool]) -> Columns:
+        """Add yes or no."""
+        return self._add(name, values, pa.bool_())
+
+    def time(self, name: str, values: Iterable[int]) -> Columns:
+        """Add times, given in microseconds since 1970."""
+        return self._add(name, (int(value) for value in values), STAMP)
+
+    def bucketed(self, cut: Buckets | None, rows: Rows, *, times: int = 1) -> Columns:
+        """Add the columns that say which bucket: each bucket `times` times over.
+
+        They are start, end (UTC), bucket (local name), hours (true length), gap_s, unfinished.
+        """
+        if cut is None:
+            cut = Buckets(edges=np.array([0], dtype=np.int64), labels=[])
+        as_of = rows.as_of_us or 0
+
+        def spread(values: Iterable[Any]) -> list[Any]:
+            return [value for value in values for _ in range(times)]
+
+        self.time("start", spread(cut.edges[:-1]))
+        self.time("end", spread(cut.edges[1:]))
+        self.text("bucket", spread(cut.labels))
+        self.number("hours", spread(cut.hours()))
+        self.number("gap_s", spread(cut.overlap_s(rows.spans())))
+        unfinished = cut.edges[1:] > as_of if rows.facts.freq else np.zeros(len(cut), dtype=bool)
+        return self.flag("unfinished", spread(bool(late) for late in unfinished))
+
+    def table(self) -> pa.Table:
+        """The columns as an Arrow table."""
+        return pa.table(self._columns)
+
+    def _add(self, name: str, values: Iterable[Any], kind: Any) -> Columns:
+        self._columns[name] = pa.array(list(values), type=kind)
+        return self
+
+
+def read(
+    frame: Any,
+    *,
+    metric: str,
+    needs: Sequence[str] = (),
+    wants: Sequence[str] = (),
+    tz: str = "UTC",
+    freq: str | None = None,
+    by: Strings = (),
+    as_of: datetime | None = None,
+) -> Rows:
+    """Read what a metric needs of a frame.
+
+    Args:
+        frame: pandas, polars, pyarrow, a DuckDB relation, or anything narwhals takes.
+        metric: Who asks, for the error text and the facts.
+        needs: Columns that must be there, beside ``type`` and ``at``.
+        wants: Columns to read if they are there; text that is missing reads as "".
+        tz: Zone of days and hours.
+        freq: Bucket.
+        by: Columns to group by.
+        as_of: Leave out what happened later; default the time of the last row.
+
+    Raises:
+        ConfigError: It is no frame, a column is missing or there twice, ``at`` has no zone, or a
+            parameter is wrong.
+    """
+    zone, freq = zone_named(tz), freq_named(freq)
+    by = (by,) if isinstance(by, str) else tuple(by)
+    asked = _asked_for(as_of)
+    source, kind = _opened(frame)
+    known = source.collect_schema().names()
+    wanted = _wanted(metric, known, ["type", "at", *needs, *by], [*IDENTITY, "received_at", *wants])
+    table = _normal(_collected(source.select(*[name for name in wanted if name in known])), wanted)
+    whole = len(table)
+    table = table.filter(~nw.col("at_us").is_null())
+    timeless = whole - len(table)
+    if asked is not None:
+        table = table.filter(nw.col("at_us") <= asked)
+    rows = len(table)
+    table = _distinct(table)
+    first, last = (table["at_us"].min(), table["at_us"].max()) if len(table) else (None, None)
+    end = asked if asked is not None and last is not None else last
+    numbers = {"no_time": timeless} if timeless else {}
+    numbers |= {"later": whole - timeless - rows} if whole - timeless > rows else {}
+    made = Facts(
+        metric=metric,
+        tz=tz,
+        freq=freq,
+        by=by,
+        since=None if first is None else moment(first),
+        as_of=None if end is None else moment(end),
+        rows=rows,
+        duplicates=rows - len(table),
+        gaps=_gaps(table, end),
+        numbers=numbers,
+    )
+    return Rows(table=table, zone=zone, by=by, first_us=first, as_of_us=end, facts=made, kind=kind)
+
+
+def without_echoes(messages: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """Keep the first of the rows that say the same message."""
+    named = messages.filter(nw.col("message_id") != "")
+    same = ["gateway", "bot", "chat_id", "role", "message_id"]
+    return _join_back(messages, named.unique(same, keep="first", maintain_order=True), named)
+
+
+def _join_back(table: nw.DataFrame[Any], kept: nw.DataFrame[Any], of: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """`table` without the rows of `of` that are not in `kept`; its order stands."""
+    if len(kept) == len(of):
+        return table
+    gone = of.join(kept.select("order"), on="order", how="anti")["order"]
+    return table.filter(~nw.col("order").is_in(gone.to_list()))
+
+
+def _distinct(table: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """One row an event; the first to arrive wins (bots.md 3b)."""
+    table = table.sort("seen_us", "order").drop("order", "seen_us").with_row_index("order")
+    table = table.with_columns(nw.col("order").cast(nw.Int64))
+    named = table.filter(nw.col("event_id") != "")
+    kept = named.unique(["gateway", "bot", "event_id"], keep="first", maintain_order=True)
+    table = _join_back(table, kept, named)
+    bare = table.filter(
+        nw.col("event_id") == "", nw.col("message_id") != "", nw.col("type").is_in([*MESSAGES, EDIT])
+    )
+    revision = nw.when(nw.col("type") == EDIT).then("at_us").otherwise(nw.lit(0))
+    same = ["gateway", "bot", "chat_id", "message_id", "type", "role", "revision"]
+    kept = bare.with_columns(revision=revision).unique(same, keep="first", maintain_order=True)
+    return _join_back(table, kept, bare)
+
+
+def _gaps(table: nw.DataFrame[Any], end: int | None) -> tuple[Gap, ...]:
+    if end is None:
+        return ()
+    links = table.filter(nw.col("type").str.starts_with("connection.")).sort("at_us", "order")
+    columns = ["gateway", "bot", "type", "at_us", "latency_s"]
+    return tuple(find_gaps(links.select(*columns).iter_rows(), end_us=end))
+
+
+def _asked_for(as_of: datetime | None) -> int | None:
+    if as_of is None:
+        return None
+    if not isinstance(as_of, datetime) or as_of.tzinfo is None:
+        raise ConfigError(f"as_of={as_of!r} is no time with a zone", hint="Give a datetime in UTC.")
+    return micros(as_of)
+
+
+def _opened(frame: Any) -> tuple[nw.LazyFrame[Any], str]:
+    try:
+        opened = nw.from_native(frame)
+        kind = opened.implementation.value
+        opened.collect_schema()
+    except nw.exceptions.DuplicateError as error:
+        raise ConfigError(
+            f"a column is there twice: {error}", hint="Give each column its own name."
+        ) from None
+    except TypeError:
+        raise ConfigError(
+            f"{type(frame).__name__} is no frame that metrics can read",
+            hint="Give a pandas, polars, pyarrow or DuckDB frame, as `bot.events()` makes.",
+        ) from None
+    return opened.lazy(), kind
+
+
+def _collected(source: nw.LazyFrame[Any]) -> pa.Table:
+    try:
+        return source.collect("pyarrow").to_native()
+    except pa.ArrowInvalid as error:
+        raise ConfigError(
+            f"a column mixes kinds of values: {error}", hint="Make each column of one type."
+        ) from None
+
+
+def _wanted(metric: str, known: list[str], needs: list[str], wants: list[str]) -> list[str]:
+    for name in needs:
+        if name not in known:
+            maker = MAKERS.get(name, "`bot.events()`")
+            raise ConfigError(f"{metric} needs a column {name!r}", hint=f"It is made by {maker}.")
+    return list(dict.fromkeys([*needs, *wants, "latency_s"]))
+
+
+def _normal(table: pa.Table, wanted: list[str]) -> nw.DataFrame[Any]:
+    """Columns of known types under known names, whatever the frame called a string."""
+    length = table.num_rows
+    made: dict[str, Any] = {"order": pa.array(np.arange(length), type=pa.int64())}
+    for name in wanted:
+        column = table[name].combine_chunks() if name in table.column_names else None
+        if name in TIMES:
+            made["at_us" if name == "at" else "seen_us"] = _stamps(name, column, length)
+        elif name in NUMBERS:
+            made[name] = _cast(name, column, pa.float64(), length)
+        elif name in LISTS:
+            made[name] = _cast(name, column, pa.list_(pa.string()), length)
+        else:
+            made[name] = _cast(name, column, pa.string(), length).fill_null("")
+    return nw.from_native(pa.table(made), eager_only=True)
+
+
+def _stamps(name: str, column: pa.Array | None, length: int) -> pa.Array:
+    if column is None or pa.types.is_null(column.type):
+        return pa.nulls(length, pa.int64())
+    if not pa.types.is_timestamp(column.type):
+        raise ConfigError(
+            f"column {name!r} holds {column.type} and no times",
+            hint=f"`pandas.to_datetime(frame[{name!r}], utc=True)` makes times of text.",
+        )
+    if column.type.tz is None:
+        raise ConfigError(
+            f"column {name!r} has times without a zone",
+            hint=f"`frame[{name!r}].dt.tz_localize('UTC')` says that they are UTC, if they are.",
+        )
+    return column.cast(pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64())
+
+
+def _cast(name: str, column: pa.Array | None, kind: Any, length: int) -> pa.Array:
+    if column is None or pa.types.is_null(column.type):
+        return pa.nulls(length, kind)
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ConfigError(
+            f"column {name!r} holds {column.type}, which does not read as {kind}",
+            hint="`bot.events()` shows how it should be.",
+        ) from None
+
+
+def _native(table: pa.Table, kind: str) -> Any:
+    """An Arrow table as pandas or polars; every other kind gets Arrow."""
+    if kind in ("pandas", "modin", "cudf"):
+        return table.to_pandas()
+    if kind == "polars":
+        return nw.from_native(table, eager_only=True).to_polars()
+    return table
+
+
+def micros_of(table: nw.DataFrame[Any], name: str = "at_us") -> Ints:
+    """A time column as numbers."""
+    return np.asarray(table[name].to_numpy(), dtype=np.int64)
