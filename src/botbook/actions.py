@@ -12,6 +12,7 @@ from typing import Any
 from botbook._errors import LocalProtocolError, NotSupported
 
 __all__ = [
+    "Abandon",
     "Action",
     "AnswerCompleted",
     "AnswerDelta",
@@ -164,6 +165,19 @@ class Ask(Action):
 
     text: str
     attachments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandon(Action):
+    """Stop waiting for an answer; nothing is sent, but the wire keeps its rest apart from the next one.
+
+    Attributes:
+        ask_id: Id of the `Ask`.
+        silent: Nothing of it came in time, so that it is not expected any more.
+    """
+
+    ask_id: str
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ EVENT_TYPES: Final[dict[str, str]] = {
     "message.received": "somebody wrote",
     "message.sent": "this bot wrote, or its message came back as an echo",
     "message.delta": "a piece of an answer that is being streamed",
+    "message.edited": "a message, or what has come of an answer, was replaced",
     "answer.cancelled": "the asker stopped an answer",
     "feedback.received": "somebody rated an answer",
     "agent.tool_call": "an agent called a tool",

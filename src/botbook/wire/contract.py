@@ -8,14 +8,17 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
+from botbook._errors import BotbookError
 from botbook.actions import Action
 from botbook.events import Event
 
 __all__ = [
     "Ack",
+    "Closing",
     "Frame",
     "HttpRequest",
     "Opening",
+    "Outgoing",
     "Ready",
     "Received",
     "Response",
@@ -67,6 +70,7 @@ class HttpRequest:
         method: ``GET``, ``POST``, …
         url: Whole address.
         json: Body as a JSON value; None for no body.
+        body: Body as bytes, with its Content-Type among `headers`, instead of `json`.
         params: Query.
         headers: Besides the bearer token, which the net adds.
         read: Turns the answer into a value, or raises `ApiError`, `AuthError` or
@@ -78,6 +82,7 @@ class HttpRequest:
     method: str
     url: str
     json: Any = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     read: Callable[[Response], Any] = field(repr=False)
@@ -118,15 +123,31 @@ class Ready:
     """The peer is ready; see `Opening.ready_within`."""
 
 
-Received = Event | Ack | Ready
-
-
 class Verdict(Enum):
     """What the end of a connection means."""
 
     RETRY = "retry"
     REAUTH = "reauth"
     FATAL = "fatal"
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The peer said in words that this connection ends; the close code that follows says less.
+
+    Attributes:
+        verdict: What to do, instead of what the close code would say.
+        error: What it means for whoever waits for this connection.
+    """
+
+    verdict: Verdict
+    error: BotbookError
+
+
+Received = Event | Ack | Ready | Closing
+
+#: A frame for the socket, a request, or an event that is true once those before it were taken.
+Outgoing = Frame | HttpRequest | Event
 
 
 class Wire(Protocol):
@@ -156,10 +177,17 @@ class Wire(Protocol):
         """
         ...
 
-    def send(self, action: Action, *, at: datetime) -> list[Frame | HttpRequest]:
+    def send(self, action: Action, *, at: datetime) -> Sequence[Outgoing]:
         """Say an action in this language.
 
+        The answer to an `Ask` comes as events whose `reply_to` is the id of the `Ask`:
+        ``message.delta`` pieces (``message.edited`` replaces all text so far), ``agent.*``, and
+        one ``message.received`` of the role ``assistant`` that ends it, with `error` set where
+        it failed. The row of the question is an event in what is returned here, or the gateway
+        echoes it.
+
         Raises:
+            AgentBusy: Another answer is still coming on this connection.
             NotSupported: The gateway has no such action.
             LocalProtocolError: The action breaks a rule of the wire.
         """
