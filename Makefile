@@ -1,0 +1,58 @@
+# Every target makes its own environment: nothing to set up first. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= build
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check browser bench live notebooks clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "botbook needs Python 3.11 or newer: make PYTHON=python3.12 ..."'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,dev]'
+	touch $@
+
+$(VENV)/.lab: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,lab]'
+	touch $@
+
+demo: $(VENV)/.run ## the main job, headless, on the embedded world; leaves a page and says where
+	$(BIN)/botbook demo --out $(OUT)/demo.html
+
+lab: $(VENV)/.lab ## JupyterLab with the notebooks
+	$(BIN)/jupyter lab notebooks/00-start.ipynb
+
+test: $(VENV)/.dev ## every test that needs no real peer
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev ## style, types and import directions
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+notebooks: $(VENV)/.dev ## run every notebook from top to bottom
+	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=120 notebooks
+
+browser: $(VENV)/.dev ## the tests in a real browser
+	$(BIN)/python -m pytest -q -m browser tests/browser
+
+bench: $(VENV)/.dev ## speed, as ratios against peers in the same run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'miti-agent-sdk==0.1.4'
+	$(BIN)/python -m tests.bench
+
+live: $(VENV)/.dev ## against the official SDKs and real peers; installs them itself
+	$(BIN)/python -m pytest -q -m live tests/live
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) $(OUT) .live .pytest_cache .mypy_cache .ruff_cache .hypothesis

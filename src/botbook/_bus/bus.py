@@ -1,0 +1,276 @@
+"""Events to handlers: order inside a chat, chats side by side, nothing dropped.
+
+A chat's queue holds up to `PER_CHAT` events in memory. What comes beyond stays in the journal,
+where it stands already, and is fetched from there when there is room again ("spilled", counted).
+So a slow handler costs bounded memory, loses nothing, and never holds up the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from botbook._bus.handler import Call, Handler
+from botbook._bus.router import Router
+from botbook._clock import SYSTEM, Clock
+from botbook.events import Event
+
+__all__ = ["Bus", "Row"]
+
+Row = tuple[int, Event]
+
+#: Events a chat may hold in memory.
+PER_CHAT: Final = 256
+#: Handlers that may run at once. 64 and not the 32 of the first design: with 32, fifty events at
+#: once took two waves of the handler's own time (docs/benchmarks.md, "50 at once").
+CONCURRENCY: Final = 64
+#: Events of one chat that are marked as started in one commit.
+CLAIM: Final = 64
+#: Threads for handlers that are a plain ``def``.
+THREADS: Final = 8
+
+_OWN_FILES: Final = __file__.rsplit("_bus", 1)[0]
+
+
+@dataclass(slots=True)
+class _Chat:
+    """What waits in one chat.
+
+    Attributes:
+        waiting: Events in memory.
+        newest: Highest number that was ever in `waiting`.
+        left: Highest number that was left in the journal for want of room.
+        running: Whether a task drains it.
+    """
+
+    waiting: deque[Row] = field(default_factory=deque)
+    newest: int = 0
+    left: int = 0
+    running: bool = False
+
+    @property
+    def spilled(self) -> bool:
+        return self.left > self.newest
+
+
+class Bus:
+    """Runs handlers. All of it lives on one loop, the handlers' own.
+
+    Args:
+        router: Says which handlers an event goes to.
+        start: Keeps on disk that handlers start, before they do. Called with (seq, handler) pairs.
+        finish: Keeps on disk how a call ended.
+        fetch: Reads more of a chat from the journal: (event, after_seq, limit) → rows.
+        arm: Gives an event its actor: (event, blocking) → event.
+        extra: What handlers may ask for besides the event's own columns.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        start: Callable[[Sequence[tuple[int, Handler]]], Awaitable[None]],
+        finish: Callable[[Call], None],
+        fetch: Callable[[Event, int, int], Awaitable[list[Row]]],
+        arm: Callable[[Event, bool], Event],
+        extra: dict[str, Any],
+        clock: Clock = SYSTEM,
+        concurrency: int = CONCURRENCY,
+        per_chat: int = PER_CHAT,
+    ) -> None:
+        self._router = router
+        self._start, self._finish, self._fetch, self._arm = start, finish, fetch, arm
+        self._extra = extra
+        self._clock = clock
+        self._per_chat = per_chat
+        self._slots = asyncio.Semaphore(concurrency)
+        self._chats: dict[tuple[str, str, str], _Chat] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="botbook-def")
+        self._stopping = False
+        self.handled = 0
+        self.spilled = 0
+
+    @property
+    def queued(self) -> int:
+        """Events in memory that no handler has begun."""
+        return sum(len(chat.waiting) for chat in list(self._chats.values()))
+
+    def dispatch(self, rows: Sequence[Row]) -> None:
+        """Take rows that are in the journal, in its order. Never blocks."""
+        for seq, event in rows:
+            if event.recovered or self._stopping or not self._router.match(event):
+                continue
+            key = (event.gateway, event.bot, event.chat_id or event.user_id)
+            chat = self._chats.get(key)
+            if chat is None:
+                chat = self._chats[key] = _Chat()
+            self._put(chat, seq, event)
+            if not chat.running:
+                chat.running = True
+                self._spawn(self._drain(key, chat))
+
+    def _put(self, chat: _Chat, seq: int, event: Event) -> None:
+        if seq <= chat.newest:  # it came from the journal before
+            return
+        if chat.spilled or len(chat.waiting) >= self._per_chat:
+            chat.left = seq
+            self.spilled += 1
+            return
+        chat.newest = seq
+        chat.waiting.append((seq, event))
+
+    async def _drain(self, key: tuple[str, str, str], chat: _Chat) -> None:
+        """Run a chat's events one after the other, until none is left."""
+        while chat.waiting and not self._stopping:
+            batch = [chat.waiting.popleft() for _ in range(min(CLAIM, len(chat.waiting)))]
+            for seq, event, names in await self._claim(batch):
+                async with self._slots:
+                    await self._handle(seq, event, names)
+            if chat.spilled and not chat.waiting:
+                await self._refill(chat, batch[-1][1])
+        chat.running = False
+        self._chats.pop(key, None)
+
+    async def _claim(self, batch: Sequence[Row]) -> list[tuple[int, Event, list[str]]]:
+        """Keep on disk that these events are about to be handled, all in one commit.
+
+        So at most `CLAIM` events of a chat that had not begun are listed as interrupted after a
+        crash, beside the one that had: rather listed once too often than answered twice.
+        """
+        claims = [
+            (seq, event, [h for h in self._router.match(event) if self._wants(h, seq, event)])
+            for seq, event in batch
+        ]
+        pairs = [(seq, handler) for seq, _, handlers in claims for handler in handlers]
+        if pairs:
+            await self._start(pairs)
+        return [(seq, event, [h.name for h in handlers]) for seq, event, handlers in claims if handlers]
+
+    async def _refill(self, chat: _Chat, event: Event) -> None:
+        """Fetch from the journal what had no room."""
+        while chat.spilled and not chat.waiting:
+            rows = await self._fetch(event, chat.newest, self._per_chat)
+            chat.newest = rows[-1][0] if rows else chat.left
+            chat.waiting.extend(
+                (seq, row) for seq, row in rows if not row.recovered and self._router.match(row)
+            )
+
+    async def _handle(self, seq: int, event: Event, names: Sequence[str]) -> None:
+        for name in names:
+            handler = self._router.get(name)  # by name: the cell may have been run again meanwhile
+            if handler is not None:
+                await self._call(seq, event, handler)
+        self.handled += 1
+
+    def _wants(self, handler: Handler, seq: int, event: Event) -> bool:
+        """Ask the handler's condition; one that raises is the handler's failure."""
+        if handler.when is None:
+            return True
+        try:
+            return bool(handler.when(event))
+        except Exception as error:
+            self._note(seq, event, handler, 0.0, "failed", error)
+            return False
+
+    async def _call(self, seq: int, event: Event, handler: Handler) -> None:
+        handler.stats.running += 1
+        began = time.perf_counter()
+        state = "cancelled"
+        problem: BaseException | None = None
+        limit = asyncio.timeout(handler.timeout)
+        try:
+            async with limit:
+                await self._run(event, handler)
+            state = "done"
+        except asyncio.CancelledError as error:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a task runs this
+                raise
+            state, problem = "failed", error  # the handler's own doing, not ours
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # none may end the loop
+            state, problem = ("timeout" if limit.expired() else "failed"), error
+        finally:
+            handler.stats.running -= 1
+            self._note(seq, event, handler, time.perf_counter() - began, state, problem)
+
+    async def _run(self, event: Event, handler: Handler) -> None:
+        armed = self._arm(event, not handler.is_async)
+        args, kwargs = handler.bind(armed, self._extra)
+        if handler.is_async:
+            await handler.function(*args, **kwargs)
+        else:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._pool, lambda: _guarded(handler, args, kwargs))
+
+    def _note(
+        self,
+        seq: int,
+        event: Event,
+        handler: Handler,
+        seconds: float,
+        state: str,
+        problem: BaseException | None,
+    ) -> None:
+        error = ""
+        if state == "timeout":
+            error = f"ran longer than {handler.timeout:g} s"
+        elif problem is not None:
+            error = f"{type(problem).__name__}: {problem}".rstrip(": ")
+        now = self._clock.now()
+        handler.stats.note(seconds, error, now)
+        self._finish(
+            Call(
+                seq=seq,
+                event=event,
+                handler=handler.name,
+                version=handler.version,
+                state=state,
+                started_at=now - timedelta(seconds=seconds),
+                seconds=seconds,
+                error=error,
+                traceback=_users_part(problem) if problem is not None else "",
+            )
+        )
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self, *, drain: float = 0.0) -> None:
+        """End. What runs may go on for `drain` seconds, then it is cancelled.
+
+        Events that no handler has begun stay in the journal, unhandled.
+        """
+        self._stopping = True
+        if self._tasks and drain > 0:
+            await asyncio.wait(self._tasks, timeout=drain)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=0.1)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _guarded(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Call a plain ``def``; a SystemExit must not reach the thread pool's own machinery."""
+    try:
+        handler.function(*args, **kwargs)
+    except (SystemExit, KeyboardInterrupt, StopIteration) as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _users_part(problem: BaseException) -> str:
+    """The traceback from the user's first line on."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_OWN_FILES)]
+    lines = traceback.format_list(theirs) + traceback.format_exception_only(problem)
+    return "".join(lines)

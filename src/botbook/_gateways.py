@@ -1,0 +1,73 @@
+"""From settings to the parts of a connection: a wire, a way to dial, a way to make REST calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from botbook._clock import Clock
+from botbook._config import Settings
+from botbook._errors import ConfigError
+from botbook._net.http import AiohttpHttp, Http
+from botbook._net.transport import Transport, open_websocket
+from botbook.wire.contract import Opening, Wire
+
+if TYPE_CHECKING:
+    from botbook._local.world import World
+
+__all__ = ["GATEWAYS", "Gateway", "open_gateway"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The parts of one connection.
+
+    Attributes:
+        wire: The language.
+        dial: Opens a socket.
+        http: Makes REST exchanges.
+        world: The embedded world behind it, or None.
+    """
+
+    wire: Wire
+    dial: Callable[[Opening], Awaitable[Transport]]
+    http: Http
+    world: World | None = None
+
+
+def open_gateway(made: Settings, *, clock: Clock) -> Gateway:
+    """Put the parts together. Nothing is opened yet.
+
+    Raises:
+        ConfigError: There is no such gateway, or a setting is missing.
+    """
+    if made.gateway not in GATEWAYS:
+        raise ConfigError(f"there is no gateway {made.gateway!r}", hint=f"Known: {', '.join(GATEWAYS)}.")
+    return GATEWAYS[made.gateway](made, clock)
+
+
+def _miti(made: Settings, clock: Clock) -> Gateway:
+    from botbook.wire.miti import MitiWire
+
+    if not made.app_id or not made.app_secret:
+        raise ConfigError(
+            "miti needs an app id and an app secret",
+            hint="Set MITI_APP_ID and MITI_APP_SECRET, or put both into a profile.",
+        )
+    wire = MitiWire(
+        base_url=made.base_url, app_id=made.app_id, app_secret=made.app_secret.reveal(), name=made.name
+    )
+    return Gateway(wire=wire, dial=open_websocket, http=AiohttpHttp())
+
+
+def _sim(made: Settings, clock: Clock) -> Gateway:
+    from botbook._local.world import World
+    from botbook.wire.miti import MitiWire
+
+    world = World(scenario=made.scenario, speed=made.speed, seed=made.seed, clock=clock)
+    wire = MitiWire(**world.credentials(), name=made.name, gateway="sim")
+    return Gateway(wire=wire, dial=world.dial, http=world.http, world=world)
+
+
+GATEWAYS: Final[dict[str, Callable[[Settings, Clock], Gateway]]] = {"miti": _miti, "sim": _sim}

@@ -1,0 +1,925 @@
+"""The bot: `AsyncBot` is the core, written once; `Bot` is its blocking face, one line a method."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+from botbook._bus.bus import Bus, Row
+from botbook._bus.handler import Call, Handler, condition
+from botbook._bus.outbox import Answer, BlockingAnswer, Outbox
+from botbook._bus.own import connection_event, failed_event, missing, recovered_events, sent_event
+from botbook._bus.router import Router
+from botbook._clock import SYSTEM, Clock
+from botbook._config import Settings, settings
+from botbook._data.frames import LiveFrame
+from botbook._data.record import Recorder
+from botbook._data.store import Mark, Store
+from botbook._errors import BotbookError, DeadlineExceeded, LocalProtocolError, NotSupported, StoreError
+from botbook._gateways import open_gateway
+from botbook._net.auth import TokenSource
+from botbook._net.http import Rest
+from botbook._net.link import Link
+from botbook._net.loop import handler_loop, io_loop
+from botbook.actions import Action, History, HistoryItem, Run, Send, Sent
+from botbook.events import Event
+from botbook.wire.contract import Ack, HttpRequest, Received
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from botbook._local.world import World
+
+__all__ = ["AsyncBot", "Bot", "Registration", "Status", "connect"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Events that may wait for their commit before the link stops reading: reached only when the disk
+#: is full, read-only or very slow.
+BACKLOG: Final = 10_000
+#: After a reconnect, let the gateway repeat what it queued before its history is compared, in seconds.
+SETTLE_SECONDS: Final = 1.0
+#: Chats whose history is asked for after a gap, newest first, and messages of each
+#: (protocols/miti.md 6: the server's own cap is 50).
+GAP_CHATS: Final = 200
+GAP_MESSAGES: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a connection is.
+
+    Attributes:
+        name: Its name.
+        gateway: Which gateway.
+        base_url: Where, "" for the embedded world.
+        state: ``idle``, ``authenticating``, ``connecting``, ``open``, ``waiting``, ``stopping``,
+            ``stopped`` or ``failed``.
+        since: When that state began, in UTC.
+        events: Events received.
+        handled: Events that went through handlers.
+        duplicates: Events that came again and were left out.
+        malformed: Frames that could not be read.
+        reconnects: How often the link came back.
+        gaps: How often events may have been missed.
+        queued: Events in memory that no handler has begun.
+        spilled: Events that waited in the journal because their chat's queue was full.
+        backlog: Events that wait for the disk.
+        lag_s: Worst hold of the handlers' loop in the last minute, in seconds.
+        error: The last trouble, one line, or "".
+        store: The journal's file.
+    """
+
+    name: str
+    gateway: str
+    base_url: str
+    state: str
+    since: datetime
+    events: int
+    handled: int
+    duplicates: int
+    malformed: int
+    reconnects: int
+    gaps: int
+    queued: int
+    spilled: int
+    backlog: int
+    lag_s: float
+    error: str
+    store: str
+
+
+class Registration:
+    """A registered handler; also what ``@bot.on(...)`` leaves behind.
+
+    Attributes:
+        name: Its name.
+        pattern: What it is for.
+    """
+
+    def __init__(self, handler: Handler, off: Callable[[str], bool]) -> None:
+        self.name = handler.name
+        self.pattern = handler.pattern
+        self._off = off
+
+    def off(self) -> bool:
+        """Take the handler away. Returns whether it was still there."""
+        return self._off(self.name)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} handles {self.pattern}>"
+
+
+def _on_io(
+    method: Callable[Concatenate[AsyncBot, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[AsyncBot, P], Coroutine[Any, Any, T]]:
+    """Run a coroutine method on the IO loop, whatever loop it is awaited on."""
+
+    @functools.wraps(method)
+    async def call(self: AsyncBot, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._io.call(method(self, *args, **kwargs))
+
+    return call
+
+
+class AsyncBot:
+    """One connection to one gateway: a link, a journal, a frame and the handlers.
+
+    Its link lives on a thread of its own, so it stays up while a cell or a handler is busy, and
+    its methods may be awaited on any loop.
+
+    Args:
+        gateway: ``sim`` or ``miti``.
+        profile: Name of a profile.
+        store: The journal's file; default ``BOTBOOK_STORE``, else ``.botbook/journal.sqlite``.
+        clock: Time.
+        **given: Fields of `Settings`, such as ``base_url``, ``app_id``, ``app_secret``, ``name``.
+
+    Raises:
+        ConfigError: A setting is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        gateway: str = "sim",
+        *,
+        profile: str = "",
+        store: str | os.PathLike[str] | None = None,
+        clock: Clock = SYSTEM,
+        **given: Any,
+    ) -> None:
+        self.settings: Settings = settings(gateway, profile=profile, **given)
+        self._clock = clock
+        self._parts = open_gateway(self.settings, clock=clock)
+        self._io, self._loop = io_loop(), handler_loop()
+        self._tokens = TokenSource(self._parts.wire.token_request, self._parts.http, clock=clock)
+        self._rest = Rest(self._parts.http, self._tokens, clock=clock)
+        self._link = Link(
+            self._parts.wire,
+            dial=self._parts.dial,
+            tokens=self._tokens,
+            deliver=self._deliver,
+            on_state=self._on_state,
+            clock=clock,
+        )
+        self._outbox = Outbox(self._say, opened=self._link.wait_open, clock=clock)
+        self._router = Router()
+        self._bus = Bus(
+            self._router,
+            start=self._claim,
+            finish=self._finished,
+            fetch=self._waiting_in_journal,
+            arm=self._arm,
+            extra={"bot": self},
+            clock=clock,
+        )
+        self._store_path = store
+        self._store: Store | None = None
+        self._frame: LiveFrame | None = None
+        self._private: dict[str, str] = {}
+        self._problems: deque[Call] = deque(maxlen=200)
+        self._watchers: set[Callable[[Sequence[Row]], None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._down_at: datetime | None = None
+        self._gaps = 0
+        self._trouble: BotbookError | None = None
+        self._lag = 0.0
+        self._recorder: Recorder | None = None
+
+    # The connection
+
+    @property
+    def name(self) -> str:
+        """Name of the connection, as in the column ``bot``."""
+        return self.settings.name
+
+    @property
+    def gateway(self) -> str:
+        """Which gateway, as in the column ``gateway``."""
+        return self.settings.gateway
+
+    @property
+    def sim(self) -> World:
+        """The embedded world behind this connection.
+
+        Raises:
+            NotSupported: The gateway is a real one.
+        """
+        if self._parts.world is None:
+            raise NotSupported("embedded world", self.gateway, hint="Connect to `sim` for that.")
+        return self._parts.world
+
+    async def __aenter__(self) -> AsyncBot:
+        return await self.start()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    @_on_io
+    async def start(self) -> AsyncBot:
+        """Open the journal and the link.
+
+        Returns:
+            This bot, connected.
+
+        Raises:
+            StoreError: The journal cannot be opened.
+            AuthError: The credentials were refused.
+            TransportError: Nobody answers, or it is no gateway; within 10 s.
+        """
+        self._store = Store(self._store_path, on_trouble=self._on_trouble)
+        self._frame = LiveFrame(self._store)
+        try:
+            if self._parts.world is not None:
+                await self._parts.world.start()
+            await self._link.start()
+        except BaseException:
+            await self.stop(drain=0.0)
+            raise
+        return self
+
+    @_on_io
+    async def stop(self, *, drain: float = 1.0) -> None:
+        """Let handlers finish, close the link, then the journal. Harmless when stopped already.
+
+        Args:
+            drain: Longest wait for handlers that run, in seconds; none is waited for when none runs.
+        """
+        await self._loop.call(self._bus.stop(drain=drain))
+        for task in list(self._tasks):
+            task.cancel()
+        await self._link.stop()
+        if self._parts.world is not None:
+            await self._parts.world.stop()
+        await self._parts.http.close()
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for one of this bot's coroutines from a thread without a loop of its own.
+
+        Raises:
+            KeyboardInterrupt: The stop button; the coroutine is cancelled, the link stays up.
+        """
+        return self._io.run(work)
+
+    def status(self) -> Status:
+        """How the connection is now."""
+        link, store = self._link, self._store
+        trouble = self._trouble or link.last_error
+        return Status(
+            name=self.name,
+            gateway=self.gateway,
+            base_url=self.settings.base_url,
+            state=link.state,
+            since=link.since,
+            events=link.counters.events,
+            handled=self._bus.handled,
+            duplicates=link.counters.duplicates + (store.duplicates if store else 0),
+            malformed=link.counters.malformed,
+            reconnects=link.counters.reconnects,
+            gaps=self._gaps,
+            queued=self._bus.queued,
+            spilled=self._bus.spilled,
+            backlog=store.backlog if store else 0,
+            lag_s=self._lag,
+            error=str(trouble) if trouble else "",
+            store=str(store.path) if store else "",
+        )
+
+    def _on_state(self, state: str) -> None:
+        """The link came up or went down: leave a row, and see to what was missed."""
+        now = self._clock.now()
+        if state == "open":
+            self._keep("opened", now)
+            if self._down_at is not None:
+                self._spawn(self._reopened(self._down_at, now))
+            self._down_at = None
+        elif self._down_at is None and self._link.counters.handshakes and state in ("waiting", "failed"):
+            self._down_at = now
+            self._keep("closed", now, error=str(self._link.last_error or ""))
+
+    async def _reopened(self, down_at: datetime, up_at: datetime) -> None:
+        await self._outbox.reopened()
+        await self._clock.sleep(SETTLE_SECONDS)
+        self._gaps += 1
+        found, asked = await self._missed(down_at)
+        await self._publish(found)
+        self._keep(
+            "gap",
+            up_at,
+            text=f"{(up_at - down_at).total_seconds():.1f} s away, {len(found)} messages recovered",
+            since=down_at.isoformat(),
+            until=up_at.isoformat(),
+            recovered=len(found),
+            chats_asked=asked,
+        )
+
+    async def _missed(self, down_at: datetime) -> tuple[list[Event], int]:
+        """Ask the history of every chat that was seen lately for what came while the link was down."""
+        store = self._opened_store()
+        found: list[Event] = []
+        asked = 0
+        for chat in await asyncio.to_thread(
+            store.chats_since,
+            gateway=self.gateway,
+            bot=self.name,
+            at=down_at - timedelta(days=1),
+            limit=GAP_CHATS,
+        ):
+            try:
+                items = await self._history(chat.last.chat_id, GAP_MESSAGES, "", like=chat.last)
+            except NotSupported:
+                break
+            except BotbookError as error:
+                self._trouble = error
+                continue
+            asked += 1
+            new = missing(chat.said, items)
+            found += recovered_events(new, like=chat.last, now=self._clock.now(), gap=down_at.isoformat())
+        return found, asked
+
+    def _keep(self, kind: str, now: datetime, *, text: str = "", error: str = "", **facts: Any) -> None:
+        event = connection_event(
+            kind, gateway=self.gateway, bot=self.name, now=now, text=text, error=error, **facts
+        )
+        self._opened_store().append([event], self._kept)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Events in: link → journal → frame → handlers
+
+    async def _deliver(self, received: Sequence[Received]) -> None:
+        events = [item for item in received if isinstance(item, Event)]
+        for item in received:
+            if isinstance(item, Ack):
+                self._outbox.acknowledge(item.id, ok=item.ok, error=item.error)
+            elif isinstance(item, Event) and item.type == "answer.cancelled":
+                self._outbox.cancel(run_id=item.reply_to, question_id=item.message_id)
+        await self._publish(events)
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        """Hand events to the journal. With a full disk this waits, so that the link stops reading."""
+        store = self._opened_store()
+        while store.backlog > BACKLOG:
+            await self._clock.sleep(0.05)
+        if events:
+            store.append(events, self._kept)
+
+    def _kept(self, rows: list[Row]) -> None:
+        """The rows are on disk: show them, then have them handled. Runs on the writer's thread."""
+        if self._frame is not None:
+            self._frame.append(rows)
+        for _, event in rows:
+            if event.chat_type == "private" and event.user_id:
+                self._private[event.user_id] = event.chat_id
+        for watch in tuple(self._watchers):
+            watch(rows)
+        self._loop.call_soon(self._bus.dispatch, rows)
+
+    def _on_trouble(self, trouble: StoreError | None) -> None:
+        self._trouble = trouble
+
+    def _opened_store(self) -> Store:
+        if self._store is None:
+            raise LocalProtocolError(
+                "this bot is not connected", hint="Use `botbook.connect`, or await bot.start()."
+            )
+        return self._store
+
+    # Handlers
+
+    def on(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        name: str = "",
+        when: str | Callable[[Event], Any] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Register a handler; one of the same name is replaced at once.
+
+        Args:
+            pattern: ``message.received``, ``message.*`` or ``*``.
+            handler: ``async def`` or ``def``; without it a decorator is returned.
+            name: Default the function's own.
+            when: A condition: an expression over the event's columns, or a function of the event.
+            timeout: Longest run, in seconds; default the setting ``handler_timeout``, 60 s.
+
+        Returns:
+            The `Registration`.
+
+        Raises:
+            HandlerError: A wrong pattern, condition or signature.
+        """
+        if handler is None:
+            return functools.partial(self.on, pattern, name=name, when=when, timeout=timeout)
+        made = Handler(
+            handler,
+            pattern=pattern,
+            name=name,
+            when=condition(when) if isinstance(when, str) else when,
+            timeout=self.settings.handler_timeout if timeout is None else timeout,
+        )
+        self._router.add(made)
+        return Registration(made, self.off)
+
+    def off(self, name: str) -> bool:
+        """Take a handler away. Returns whether there was one of that name."""
+        return self._router.remove(name) is not None
+
+    def handlers(self) -> pd.DataFrame:
+        """The handlers, one a row: name, pattern, calls, failures, running, p50_ms, p95_ms, last_error, last_at."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "name": h.name,
+                    "pattern": h.pattern,
+                    "calls": h.stats.calls,
+                    "failures": h.stats.failures,
+                    "running": h.stats.running,
+                    "p50_ms": h.stats.percentile_ms(50),
+                    "p95_ms": h.stats.percentile_ms(95),
+                    "last_error": h.stats.last_error,
+                    "last_at": h.stats.last_at,
+                }
+                for h in self._router
+            ],
+            columns=[
+                "name", "pattern", "calls", "failures", "running", "p50_ms", "p95_ms", "last_error", "last_at",
+            ],
+        )  # fmt: skip
+
+    def errors(self) -> pd.DataFrame:
+        """The last 200 failed calls, newest last: at, handler, event_id, error, traceback."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "at": call.started_at,
+                    "handler": call.handler,
+                    "event_id": call.event.event_id,
+                    "error": call.error,
+                    "traceback": call.traceback,
+                }
+                for call in self._problems
+            ],
+            columns=["at", "handler", "event_id", "error", "traceback"],
+        )
+
+    def interrupted(self) -> pd.DataFrame:
+        """Calls that were cut off by the end of their process, one a row: seq, handler, event_id, type, text."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {"seq": seq, "handler": handler, "event_id": e.event_id, "type": e.type, "text": e.text}
+                for seq, e, handler in self._opened_store().interrupted()
+            ],
+            columns=["seq", "handler", "event_id", "type", "text"],
+        )
+
+    def _arm(self, event: Event, blocking: bool) -> Event:
+        return event.bound(_BlockingActor(self) if blocking else _Actor(self))
+
+    async def _claim(self, pairs: Sequence[tuple[int, Handler]]) -> None:
+        """Keep on disk that handlers are about to start."""
+        loop = asyncio.get_running_loop()
+        kept: asyncio.Future[None] = loop.create_future()
+        now = self._clock.now()
+        self._opened_store().mark(
+            [
+                Mark(seq=seq, handler=handler.name, version=handler.version, state="started", at=now)
+                for seq, handler in pairs
+            ],
+            lambda: loop.call_soon_threadsafe(lambda: kept.done() or kept.set_result(None)),
+        )
+        await kept
+
+    def _finished(self, call: Call) -> None:
+        """Keep on disk how a call ended, and leave a row if it failed."""
+        store = self._opened_store()
+        store.mark(
+            [
+                Mark(
+                    seq=call.seq,
+                    handler=call.handler,
+                    version=call.version,
+                    state=call.state,
+                    at=self._clock.now(),
+                    seconds=call.seconds,
+                    error=call.error,
+                )
+            ]
+        )
+        if call.error:
+            self._problems.append(call)
+            if call.event.type != "handler.failed":  # a handler of failures that fails must not feed itself
+                store.append(
+                    [failed_event(call, gateway=self.gateway, bot=self.name, now=self._clock.now())],
+                    self._kept,
+                )
+
+    async def _waiting_in_journal(self, event: Event, after_seq: int, limit: int) -> list[Row]:
+        return await asyncio.to_thread(
+            self._opened_store().pending,
+            gateway=event.gateway,
+            bot=event.bot,
+            chat_id=event.chat_id,
+            after_seq=after_seq,
+            limit=limit,
+        )
+
+    # Actions out
+
+    @_on_io
+    async def send(self, to: str, text: str, *, markdown: bool = False) -> Sent:
+        """Send a message.
+
+        Args:
+            to: ``user:ID`` or ``group:ID``.
+            text: What to say.
+            markdown: Whether it is markdown.
+
+        Raises:
+            ApiError: The gateway refused it.
+            LocalProtocolError: `to` is no address.
+        """
+        return await self._send(Send(id=_new_id(), to=to, text=text, markdown=markdown))
+
+    @_on_io
+    async def reply(self, event: Event, text: str, *, markdown: bool = True) -> Sent:
+        """Answer an event in its chat.
+
+        Args:
+            event: What to answer.
+            text: What to say.
+            markdown: Whether it is markdown.
+
+        Raises:
+            ApiError: The gateway refused it.
+        """
+        action = Send(id=_new_id(), to=event.target, text=text, markdown=markdown, reply_to=event.message_id)
+        return await self._send(action, question=event)
+
+    def answer(self, event: Event) -> Answer:
+        """Open a streamed answer: ``async with bot.answer(event) as a: await a.write("…")``."""
+        run = Run(
+            run_id=_new_id(),
+            message_id=_new_id(),
+            to=event.target,
+            asker=event.user_id,
+            chat_id=event.chat_id,
+            question_id=event.message_id,
+        )
+        return Answer(
+            run,
+            say=self._hop(self._outbox.say),
+            deliver=self._hop(self._outbox.deliver),
+            instead=lambda text: self.reply(event, text),
+            began=self._outbox.began,
+            finished=functools.partial(self._answered, event),
+        )
+
+    @_on_io
+    async def history(self, chat_id: str, *, limit: int = 10, before: str = "") -> pd.DataFrame:
+        """Earlier messages of a chat, oldest first.
+
+        Args:
+            chat_id: The conversation.
+            limit: How many at the most; Miti's own cap is 50.
+            before: Only those before this message id.
+
+        Returns:
+            Columns role, text, sender_name, message_id, at (UTC, NaT where the gateway does not tell).
+
+        Raises:
+            ApiError: The gateway refused.
+            NotSupported: The gateway keeps no history.
+        """
+        import pandas as pd
+
+        items = await self._history(chat_id, limit, before)
+        frame = pd.DataFrame(
+            [(i.role, i.text, i.sender_name, i.message_id, i.at_ms) for i in items],
+            columns=["role", "text", "sender_name", "message_id", "at"],
+        )
+        frame["at"] = pd.to_datetime(frame["at"], unit="ms", utc=True)
+        return frame
+
+    async def _history(
+        self, chat_id: str, limit: int, before: str, *, like: Event | None = None
+    ) -> list[HistoryItem]:
+        action = History(id=_new_id(), chat_id=chat_id, limit=limit, before=before)
+        (request,) = self._parts.wire.send(action, at=self._clock.now())
+        items: list[HistoryItem] = await self._rest.call(request)
+        return items
+
+    async def _send(self, action: Send, *, question: Event | None = None) -> Sent:
+        sent = Sent()
+        for part in self._parts.wire.send(action, at=self._clock.now()):
+            if isinstance(part, HttpRequest):
+                sent = await self._rest.call(part)
+            else:
+                await self._link.send(part)
+        self._sent(action.to, action.text, sent, action.id, question=question)
+        return sent
+
+    async def _say(self, action: Action) -> None:
+        """Put the frames of an action on the wire."""
+        for part in self._parts.wire.send(action, at=self._clock.now()):
+            if isinstance(part, HttpRequest):
+                await self._rest.call(part)
+            else:
+                await self._link.send(part)
+
+    async def _answered(self, question: Event, answer: Answer, error: str) -> None:
+        if answer.text and not error and answer.streams:
+            run = answer.run
+            self._sent(run.to, answer.text, Sent(message_id=run.message_id), run.run_id, question=question)
+
+    def _sent(self, to: str, text: str, sent: Sent, ident: str, *, question: Event | None) -> None:
+        event = sent_event(
+            gateway=self.gateway,
+            bot=self.name,
+            to=to,
+            text=text,
+            sent=sent,
+            ident=ident,
+            now=self._clock.now(),
+            question=question,
+            chat_id=self._private.get(to.removeprefix("user:"), ""),
+        )
+        self._opened_store().append([event], self._kept)
+
+    def _hop(
+        self, method: Callable[[Action], Coroutine[Any, Any, None]]
+    ) -> Callable[[Action], Awaitable[None]]:
+        async def on_io(action: Action) -> None:
+            await self._io.call(method(action))
+
+        return on_io
+
+    # What was seen
+
+    def events(
+        self,
+        *,
+        type: str | None = None,  # noqa: A002 - the column's own name
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+        bot: str | None = None,
+        limit: int | None = None,
+        raw: bool = False,
+    ) -> pd.DataFrame:
+        """The journal and the live tail as one frame, in the order of arrival.
+
+        Args:
+            type: A type, or a pattern such as ``message.*``.
+            since: A time with zone, or an age such as ``"90s"``, ``"15m"``, ``"1h"``, ``"2d"``.
+            until: The same.
+            bot: Only this connection; default all that share the journal.
+            limit: Only the newest so many.
+            raw: Add the column ``raw``: the frame as it came, JSON text.
+
+        Returns:
+            The columns of `Event`, in order; a copy that is yours.
+        """
+        if self._frame is None:
+            raise LocalProtocolError("this bot is not connected", hint="Use `botbook.connect`.")
+        return self._frame.events(type=type, since=since, until=until, bot=bot, limit=limit, raw=raw)
+
+    @_on_io
+    async def wait(
+        self,
+        type: str = "message.received",
+        *,
+        count: int = 1,
+        timeout: float = 30.0,  # noqa: A002
+    ) -> pd.DataFrame:
+        """Wait for new events.
+
+        Args:
+            type: A type or a pattern.
+            count: How many.
+            timeout: Longest wait, in seconds.
+
+        Returns:
+            Those events, as `events` would give them.
+
+        Raises:
+            DeadlineExceeded: Fewer came in time.
+        """
+        from fnmatch import fnmatchcase
+
+        loop = asyncio.get_running_loop()
+        found: list[Row] = []
+        enough: asyncio.Future[None] = loop.create_future()
+
+        def count_them(rows: Sequence[Row]) -> None:
+            found.extend(row for row in rows if fnmatchcase(row[1].type, type))
+            if len(found) >= count and not enough.done():
+                enough.set_result(None)
+
+        def watch(rows: Sequence[Row]) -> None:
+            loop.call_soon_threadsafe(count_them, rows)
+
+        self._watchers.add(watch)
+        try:
+            await asyncio.wait_for(enough, timeout)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{len(found)} of {count} events of type {type} came within {timeout:g} s",
+                hint="Look at `%bot` for the state of the link, or wait longer.",
+            ) from None
+        finally:
+            self._watchers.discard(watch)
+        frame = self.events(type=type, limit=None)
+        return frame[frame["event_id"].isin([event.event_id for _, event in found[:count]])]
+
+    def record(self, path: str | os.PathLike[str] | None) -> None:
+        """Write every event from now on to a file, one JSON object a line; None ends that.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
+        if self._recorder is not None:
+            self._watchers.discard(self._recorder.write)
+            self._recorder.close()
+        self._recorder = Recorder(path) if path is not None else None
+        if self._recorder is not None:
+            self._watchers.add(self._recorder.write)
+
+
+class _Actor:
+    """What an event of an ``async def`` handler acts with."""
+
+    def __init__(self, bot: AsyncBot) -> None:
+        self._bot = bot
+
+    def reply(self, event: Event, text: str, *, markdown: bool = True) -> Awaitable[Sent]:
+        return self._bot.reply(event, text, markdown=markdown)
+
+    def answer(self, event: Event) -> Answer:
+        return self._bot.answer(event)
+
+
+class _BlockingActor:
+    """What an event of a plain ``def`` handler acts with: each call has acted when it returns."""
+
+    def __init__(self, bot: AsyncBot) -> None:
+        self._bot = bot
+
+    def reply(self, event: Event, text: str, *, markdown: bool = True) -> Sent:
+        return io_loop().run(self._bot.reply(event, text, markdown=markdown))
+
+    def answer(self, event: Event) -> BlockingAnswer:
+        return BlockingAnswer(self._bot.answer(event), handler_loop().run)
+
+
+class Bot:
+    """A connection for cells and scripts: every method has acted when it returns.
+
+    The stop button ends a waiting call and leaves the link up. `aio` is the same bot for ``await``.
+
+    Args:
+        gateway: ``sim`` or ``miti``.
+        **given: As for `AsyncBot`.
+
+    Raises:
+        BotbookError: As `AsyncBot` and `AsyncBot.start`.
+    """
+
+    def __init__(self, gateway: str = "sim", **given: Any) -> None:
+        self.aio = AsyncBot(gateway, **given)
+        self._run = self.aio.run
+        self._run(self.aio.start())
+        self._end = weakref.finalize(self, _end, self.aio)
+
+    def __enter__(self) -> Bot:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        return f"<Bot {status.name} on {status.gateway}: {status.state}, {status.events} events>"
+
+    @property
+    def name(self) -> str:
+        """Name of the connection."""
+        return self.aio.name
+
+    @property
+    def gateway(self) -> str:
+        """Which gateway."""
+        return self.aio.gateway
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings; secrets are masked."""
+        return self.aio.settings
+
+    @property
+    def sim(self) -> World:
+        """See `AsyncBot.sim`."""
+        return self.aio.sim
+
+    def status(self) -> Status:
+        """See `AsyncBot.status`."""
+        return self.aio.status()
+
+    def on(self, pattern: str, handler: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """See `AsyncBot.on`."""
+        return self.aio.on(pattern, handler, **options)
+
+    def off(self, name: str) -> bool:
+        """See `AsyncBot.off`."""
+        return self.aio.off(name)
+
+    def handlers(self) -> pd.DataFrame:
+        """See `AsyncBot.handlers`."""
+        return self.aio.handlers()
+
+    def errors(self) -> pd.DataFrame:
+        """See `AsyncBot.errors`."""
+        return self.aio.errors()
+
+    def interrupted(self) -> pd.DataFrame:
+        """See `AsyncBot.interrupted`."""
+        return self.aio.interrupted()
+
+    def events(self, **filters: Any) -> pd.DataFrame:
+        """See `AsyncBot.events`."""
+        return self.aio.events(**filters)
+
+    def record(self, path: str | os.PathLike[str] | None) -> None:
+        """See `AsyncBot.record`."""
+        self.aio.record(path)
+
+    def send(self, to: str, text: str, *, markdown: bool = False) -> Sent:
+        """See `AsyncBot.send`."""
+        return self._run(self.aio.send(to, text, markdown=markdown))
+
+    def reply(self, event: Event, text: str, *, markdown: bool = True) -> Sent:
+        """See `AsyncBot.reply`."""
+        return self._run(self.aio.reply(event, text, markdown=markdown))
+
+    def history(self, chat_id: str, *, limit: int = 10, before: str = "") -> pd.DataFrame:
+        """See `AsyncBot.history`."""
+        return self._run(self.aio.history(chat_id, limit=limit, before=before))
+
+    def wait(self, type: str = "message.received", *, count: int = 1, timeout: float = 30.0) -> pd.DataFrame:  # noqa: A002
+        """See `AsyncBot.wait`."""
+        return self._run(self.aio.wait(type, count=count, timeout=timeout))
+
+    def stop(self, *, drain: float = 1.0) -> None:
+        """See `AsyncBot.stop`."""
+        self._run(self.aio.stop(drain=drain))
+
+
+def _end(aio: AsyncBot) -> None:
+    """Close the link of a bot that nobody holds any more, or at the end of the process."""
+    with contextlib.suppress(Exception):
+        aio.run(asyncio.wait_for(aio.stop(drain=0.0), 1.0))
+
+
+def connect(gateway: str = "sim", **given: Any) -> Bot:
+    """Connect to a gateway.
+
+    Args:
+        gateway: ``sim`` (the embedded world, needs nothing) or ``miti``.
+        **given: Fields of `Settings`, and ``profile``, ``store``.
+
+    Returns:
+        A `Bot`, connected.
+
+    Raises:
+        ConfigError: A setting is missing or wrong.
+        AuthError: The credentials were refused.
+        TransportError: Nobody answers, or it is no gateway; within 10 s.
+        StoreError: The journal cannot be opened.
+    """
+    return Bot(gateway, **given)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
