@@ -1,0 +1,42 @@
+"""What the system says when an address cannot be reached, in words of ours."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from botbook._errors import ConnectError
+
+__all__ = ["origin", "unreachable"]
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an address: what an error may show of it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def unreachable(error: OSError, where: str) -> ConnectError:
+    """Name the trouble.
+
+    Args:
+        error: As the system raised it.
+        where: An `origin`.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectError(
+            f"the certificate of {where} is not trusted: {error.verify_message}",
+            hint="Check the host name and this machine's date; SSL_CERT_FILE adds an authority of your own.",
+        )
+    if isinstance(error, ssl.SSLError):
+        return ConnectError(
+            f"{where} does not speak TLS: {error.reason or 'the handshake failed'}",
+            hint="Check the port; on this machine the address may have to start with http:// or ws://.",
+        )
+    if isinstance(error, socket.gaierror):
+        return ConnectError(f"{where} has no address: {error.strerror}", hint="Check the name of the host.")
+    return ConnectError(
+        f"nobody answers at {where}" + (f": {os.strerror(error.errno)}" if error.errno else "")
+    )
