@@ -71,8 +71,6 @@ def _add_details(event: AnswerEvent, answer: Answer) -> None:
             event["seq"] = answer.seq
             event["error_code"] = answer.error_code
             event["message"] = answer.message
-        case AnswerStarted():
-            pass
 
 
 def read_answer(event_type: str, event: Mapping[str, Any], *, event_id: str) -> Answer:
