@@ -59,8 +59,8 @@ def test_requests_are_read_and_written_back(version: str) -> None:
             continue
         assert isinstance(request, box.Request)
         if {"seq_id", "data"} <= set(raw) and not set(raw) - {"seq_id", "action", "data", "context"}:
-            raw.get("context", {}).setdefault("placement_generation", 1)
-            raw.get("context", {}).pop("extra", None)
+            if "context" in raw:  # what the vendor refuses there is ignored here
+                raw["context"] = box.Context.from_json(raw["context"]).to_json()
             assert json.loads(box.encode_request(request)) == raw
             seen += 1
     assert seen > 50
