@@ -12,7 +12,7 @@ from botbook.wire import box
 
 FRAMES = Path(__file__).parent / "frames" / "box"
 VERSIONS = ("0.5.0a2", "0.7.18")
-MALFORMED = {"not json", '{"foo":1}'}
+MALFORMED = {"not json", '{"foo":1}', '{"foo":1,"seq_id":906}'}
 VALUES = {
     "box_create_session": lambda data: box.SessionInfo.from_json(data),
     "box_get_session": lambda data: box.SessionInfo.from_json(data),
