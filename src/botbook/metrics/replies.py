@@ -72,7 +72,11 @@ def response_latency(
         made = _percentiles(rows, rows.buckets(), turns, groups, keys, waits)
     timed = int(np.sum(waits["first"] >= 0))
     unanswered, negative = int(np.sum(~turns.answered)), int(np.sum(waits["first"] < 0))
-    return rows.give(made, used=timed, turns=len(turns.answered), unanswered=unanswered, negative=negative)
+    notes = [f"{unanswered:,} of {len(turns.answered):,} turns without an answer"]
+    notes += [f"{negative:,} with a negative time set aside"] if negative else []
+    return rows.give(
+        made, used=timed, notes=notes, turns=len(turns.answered), unanswered=unanswered, negative=negative
+    )
 
 
 def checked_idle(idle: float) -> float:
@@ -89,7 +93,7 @@ def checked_idle(idle: float) -> float:
 def grouped(rows: Rows, turns: Turns) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """The groups there are, and the group of each turn."""
     columns = [turns.column(name) for name in rows.by]
-    keys = list(zip(*columns, strict=True)) if columns else [()] * len(turns.answered)
+    keys: list[tuple[str, ...]] = list(zip(*columns, strict=True)) if columns else [()] * len(turns.answered)
     return (sorted(set(keys)) if rows.by else [()]), keys
 
 

@@ -58,7 +58,7 @@ def volume(
     hours = [h for h in (cut.hours() if cut else []) for _ in groups]
     made.number("per_hour", [rate(value, hour) for value, hour in zip(values, hours, strict=True)])
     echoes = len(rows.messages(echoes=True)) - len(messages)
-    return rows.give(made, used=len(messages), **({"echoes": echoes} if echoes else {}))
+    return rows.give(made, used=len(messages), echoes=echoes)
 
 
 def tally(

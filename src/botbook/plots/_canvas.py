@@ -1,0 +1,390 @@
+"""One sheet of paper: title, axes, time, gaps, the facts line and the words for those who cannot see it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+import warnings
+import zoneinfo
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import narwhals as nw
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator
+
+from botbook._errors import ConfigError
+from botbook.metrics import Facts, facts
+from botbook.plots._theme import Theme, fonts, theme_named
+
+__all__ = ["BUCKETS", "Canvas", "Plot", "Table", "seconds", "share"]
+
+#: Inches; a notebook's output is about this wide.
+SIZE: Final = (8.0, 4.0)
+DPI: Final = 110
+#: More buckets than this, and bars become lines (bots.md 3c).
+BUCKETS: Final = 60
+TICKS: Final = 9
+STEPS: Final = {
+    "h": (1, 2, 3, 6, 12, 24, 48, 96, 168),
+    "D": (1, 2, 3, 7, 14, 28, 56, 91, 182, 364),
+    "W": (1, 2, 4, 8, 13, 26, 52),
+    "M": (1, 2, 3, 6, 12, 24, 60),
+    "": (1,),
+}
+LATIN: Final = "\u2e80"
+NAMES: Final = {"h": "hour", "D": "day", "W": "week", "M": "month", "": "range"}
+
+
+class Plot(Figure):
+    """A matplotlib figure that shows itself in a notebook and carries its words and its data.
+
+    Attributes:
+        alt: The picture in words.
+        data: The metric frame behind it.
+    """
+
+    alt: str = ""
+    data: Any = None
+
+    def draw(self, renderer: Any) -> None:
+        """Draw, without complaints about signs that no installed font has."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Glyph .* missing from.*")
+            super().draw(renderer)
+
+    def png(self, *, scale: float = 2.0) -> bytes:
+        """The picture as PNG, `scale` times as fine as the screen's pixels."""
+        out = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Glyph .* missing from.*")
+            self.savefig(out, format="png", dpi=self.dpi * scale, metadata={"Description": self.alt})
+        return out.getvalue()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        image = base64.b64encode(self.png()).decode()
+        width = round(self.get_figwidth() * self.dpi)
+        words = self.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+        return {
+            "text/plain": self.alt,
+            "image/png": image,
+            "text/html": f'<img alt="{words}" style="max-width:100%" width="{width}"'
+            f' src="data:image/png;base64,{image}">',
+        }
+
+
+class Table:
+    """A metric frame of any kind, as columns of Python values.
+
+    Args:
+        frame: What a function of `botbook.metrics` gave.
+        metric: Name of that function.
+        needs: Columns that must be there.
+
+    Raises:
+        ConfigError: It is not the frame of that metric.
+    """
+
+    def __init__(self, frame: Any, *, metric: str, needs: Iterable[str]) -> None:
+        try:
+            opened = nw.from_native(frame, eager_only=True)
+        except TypeError:
+            raise ConfigError(
+                f"{type(frame).__name__} is no metric frame",
+                hint=f"Give what `botbook.metrics.{metric}` returns.",
+            ) from None
+        missing = [name for name in needs if name not in opened.columns]
+        if missing:
+            raise ConfigError(
+                f"plots.{metric} needs a column {missing[0]!r}",
+                hint=f"Give what `botbook.metrics.{metric}` returns.",
+            )
+        self.names: list[str] = opened.columns
+        self.columns: dict[str, list[Any]] = {name: opened[name].to_list() for name in opened.columns}
+        self.facts = facts(frame) or Facts(metric=metric, notes=("the facts of this frame were lost",))
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.columns[self.names[0]])
+
+    def series(self, *names: str) -> dict[tuple[str, ...], list[int]]:
+        """Row numbers of each combination of values, in the order they come."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for row, key in enumerate(zip(*(self.columns[name] for name in names), strict=True)):
+            found.setdefault(key, []).append(row)
+        return found if names else {(): list(range(len(self)))}
+
+    def pick(self, name: str, rows: Sequence[int]) -> list[Any]:
+        """Some values of a column."""
+        return [self.columns[name][row] for row in rows]
+
+
+class Canvas:
+    """A figure under construction.
+
+    Args:
+        table: The data.
+        theme: Name of a theme.
+        title: What the picture shows.
+        panels: How many axes side by side.
+        size: Inches.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        theme: str,
+        title: str,
+        panels: int = 1,
+        size: tuple[float, float] = SIZE,
+        projection: str | None = None,
+    ) -> None:
+        self.table = table
+        self.theme: Theme = theme_named(theme)
+        self.title = title
+        self.figure = Plot(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+        paper = self.theme.paper or "none"
+        self.figure.set_facecolor(paper)
+        made = self.figure.subplots(1, panels, squeeze=False, sharey=True)
+        self.axes: list[Any] = list(made[0])
+        for ax in self.axes:
+            self._plain(ax)
+        if not len(table):
+            self.empty("no rows in this range")
+
+    @property
+    def ax(self) -> Any:
+        """The first axes."""
+        return self.axes[0]
+
+    def _plain(self, ax: Any) -> None:
+        ax.set_facecolor("none")
+        ax.set_axisbelow(True)
+        for side in ("left", "right", "top"):
+            ax.spines[side].set_visible(False)
+        ax.spines["bottom"].set_color(self.theme.muted)
+        ax.grid(axis="y", color=self.theme.grid, linewidth=0.8)
+        ax.tick_params(colors=self.theme.muted, labelsize=8.5, length=0)
+        ax.xaxis.label.set_color(self.theme.muted)
+        ax.yaxis.label.set_color(self.theme.muted)
+
+    def empty(self, words: str, ax: Any = None) -> None:
+        """Say in the middle of the axes why there is nothing."""
+        ax = ax or self.ax
+        ax.text(
+            0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color=self.theme.muted, size=12
+        )
+        ax.set_xticks([])
+        ax.set_yticks([])
+
+    def label(self, x: float, y: float, words: str, color: str, *, ax: Any = None, **options: Any) -> None:
+        """Name a series right where it ends."""
+        (ax or self.ax).annotate(
+            words,
+            (x, y),
+            xytext=options.pop("xytext", (6, 0)),
+            textcoords="offset points",
+            va=options.pop("va", "center"),
+            color=color,
+            size=options.pop("size", 9),
+            annotation_clip=False,
+            **options,
+        )
+
+    def time_axis(self, ax: Any = None) -> None:
+        """Local time below, gaps shaded behind."""
+        ax = ax or self.ax
+        freq, zone = self.table.facts.freq, self.table.facts.tz
+        spans = list(dict.fromkeys(zip(self.table["start"], self.table["end"], strict=True)))
+        ticks = _ticks([start for start, _ in spans], freq, zone)
+        ax.xaxis.set_major_locator(FixedLocator([middle(*spans[k]) for k, _ in ticks]))
+        ax.xaxis.set_major_formatter(FixedFormatter([words for _, words in ticks]))
+        low, high = date2num(spans[0][0]), date2num(spans[-1][1])
+        spare = max(0.0, 5 - len(spans)) * (high - low) / len(spans) / 2  # one bucket is no wall
+        ax.set_xlim(low - spare, high + spare)
+        ax.set_xlabel(
+            f"local {NAMES[freq]}, {zone}" if freq else f"whole range, {zone}", loc="left", size=8.5
+        )
+        self._shade(ax, low, high)
+
+    def _shade(self, ax: Any, low: float, high: float) -> None:
+        shown = []
+        for start, end in _union((gap.start, gap.end) for gap in self.table.facts.gaps):
+            left, right = max(date2num(start), low), min(date2num(end), high)
+            if left < right:
+                shown.append((left + right) / 2)
+                ax.axvspan(left, right, color=self.theme.shade, alpha=0.2, linewidth=0.8, zorder=0.5)
+                ax.plot(
+                    [left, right],
+                    [0, 0],
+                    transform=ax.get_xaxis_transform(),
+                    color=self.theme.muted,
+                    linewidth=5,
+                    solid_capstyle="butt",
+                    zorder=5,
+                )
+        if shown:
+            self._name_gap(ax, shown[len(shown) // 2])
+
+    def _name_gap(self, ax: Any, x: float) -> None:
+        ax.annotate(
+            "gap",
+            (x, 1),
+            xycoords=ax.get_xaxis_transform(),
+            xytext=(0, 1),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            size=7.5,
+            color=self.theme.muted,
+        )
+
+    def key(self, handles: Sequence[Any]) -> None:
+        """Name the series in one line at the top right, for areas that have no end."""
+        made = self.figure.legend(
+            handles=handles,
+            loc="upper right",
+            bbox_to_anchor=(0.99, 0.975),
+            ncols=len(handles),
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=1.1,
+            handleheight=0.9,
+            handletextpad=0.5,
+            columnspacing=1.6,
+            fontsize=9,
+        )
+        for text in made.get_texts():
+            text.set_color(self.theme.ink)
+
+    def panel_name(self, words: str, ax: Any) -> None:
+        """Head one of several axes."""
+        ax.set_title(words, loc="left", size=9.5, color=self.theme.ink, pad=10)
+
+    def amounts(self, words: str, ax: Any = None) -> None:
+        """Whole numbers from 0 at the left."""
+        ax = ax or self.ax
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        self.left(words, ax)
+
+    def shares(self, words: str, ax: Any = None, *, top: float = 1.0) -> None:
+        """Per cent from 0 at the left."""
+        ax = ax or self.ax
+        ax.set_ylim(0, top)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        self.left(words, ax)
+
+    def left(self, words: str, ax: Any = None) -> None:
+        """Name the vertical axis above its top, where it can be read without turning the head."""
+        ax = ax or self.ax
+        ax.set_title(words, loc="left", size=8.5, color=self.theme.muted, pad=10)
+
+    def finish(self, frame: Any, *, last: str = "") -> Plot:
+        """Print title and facts, choose fonts, and put the picture into words.
+
+        Args:
+            frame: The metric frame.
+            last: The last values, in words.
+        """
+        figure, theme = self.figure, self.theme
+        figure.suptitle(
+            self.title, x=0.01, ha="left", size=12.5, weight="bold", color=theme.ink, linespacing=1.3
+        )
+        line = facts_line(self.table.facts)
+        wide = int(figure.get_figwidth() * 15.5)
+        figure.supxlabel("\n".join(textwrap.wrap(line, wide)), x=0.01, ha="left", size=7.5, color=theme.muted)
+        for ax in figure.axes:
+            ax.tick_params(labelfontfamily=list(fonts()))
+        for text in figure.findobj(Text):
+            text.set_fontfamily(list(fonts()))
+            if max(text.get_text(), default="") > LATIN:  # those fonts seldom come in bold
+                text.set_fontweight("normal")
+        figure.alt = f"{self.title}. {last + '. ' if last else ''}{line}."
+        figure.data = frame
+        return figure
+
+
+def facts_line(made: Facts) -> str:
+    """What a picture must say of its data (bots.md 3d)."""
+    parts = [f"n = {made.used:,}"]
+    if made.since and made.as_of:
+        zone = zoneinfo.ZoneInfo(made.tz)
+        since, as_of = made.since.astimezone(zone), made.as_of.astimezone(zone)
+        parts += [f"{since:%Y-%m-%d} to {as_of:%Y-%m-%d} {made.tz}", f"as of {as_of:%Y-%m-%d %H:%M}"]
+    else:
+        parts.append(made.tz)
+    parts.append(_many(made.duplicates, "duplicate") + " dropped")
+    spans = _union((gap.start, gap.end) for gap in made.gaps)
+    lost = sum(((end - start).total_seconds() for start, end in spans), 0.0)
+    parts.append(f"{_many(len(spans), 'gap')} of {seconds(lost)}" if spans else "no gaps")
+    return " · ".join([*parts, *made.notes])
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def middle(start: datetime, end: datetime) -> float:
+    """The middle of a bucket, as matplotlib counts days."""
+    return float(date2num(start + (end - start) / 2))
+
+
+def seconds(value: float) -> str:
+    """A length of time in words, such as ``0.8 s`` or ``3.5 h``."""
+    for limit, unit, name in ((0.9995, 0.001, "ms"), (99.5, 1, "s"), (5970, 60, "min"), (172_000, 3600, "h")):
+        if abs(value) < limit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value / 86400:,.3g} d" if abs(value) < 86_400_000 else f"{value / 86400:,.0f} d"
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return "–" if value != value else f"{value:.1%}"
+
+
+def _union(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    done: list[tuple[datetime, datetime]] = []
+    for start, end in sorted(spans):
+        if done and start <= done[-1][1]:
+            done[-1] = (done[-1][0], max(end, done[-1][1]))
+        else:
+            done.append((start, end))
+    return done
+
+
+def _ticks(starts: list[datetime], freq: str, zone: str) -> list[tuple[int, str]]:
+    """Which buckets get a name, and which: at most `TICKS`, on round numbers where there are any."""
+    there = zoneinfo.ZoneInfo(zone)
+    step = next((s for s in STEPS[freq] if len(starts) <= s * TICKS), len(starts) // TICKS + 1)
+    made: list[tuple[int, str]] = []
+    last: datetime | None = None
+    for k, start in enumerate(starts):
+        at = start.astimezone(there)
+        on = (at.hour % step == 0 if step < 24 else at.hour == 0 and k % step < 24) if freq == "h" else None
+        if on if on is not None else k % step == 0:
+            made.append((k, _tick(at, last, freq)))
+            last = at
+    return made
+
+
+def _tick(at: datetime, last: datetime | None, freq: str) -> str:
+    new_day = last is None or at.date() != last.date()
+    new_year = last is None or at.year != last.year
+    if freq == "h":
+        return f"{at:%H:%M}\n{at.day} {at:%b}" if new_day else f"{at:%H:%M}"
+    if freq == "M":
+        return f"{at:%b}\n{at.year}" if new_year else f"{at:%b}"
+    if freq == "":
+        return ""
+    return f"{at.day} {at:%b}\n{at.year}" if new_year else f"{at.day} {at:%b}"
