@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from botbook._clock import SYSTEM, Clock
-from botbook._errors import ApiError, AuthError, BotbookError, ConnectionLost, TransportError
+from botbook._errors import ApiError, AuthError, BotbookError, ConnectionLost, HandshakeError, TransportError
 from botbook._net.backoff import backoff
 from botbook.wire.contract import HttpRequest, Response, Token
 
@@ -38,7 +38,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same try may go well a little later: the network, or a server in trouble."""
     if isinstance(error, ApiError):
         return error.status >= 500 or error.status in _TRANSIENT
-    return isinstance(error, TransportError)
+    return isinstance(error, TransportError) and not isinstance(error, HandshakeError)
 
 
 def auth_flow(*, renewable: bool) -> Generator[bool, bool, None]:

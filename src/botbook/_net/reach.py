@@ -7,7 +7,7 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
-from botbook._errors import ConnectError
+from botbook._errors import ConnectError, HandshakeError, TransportError
 
 __all__ = ["origin", "unreachable"]
 
@@ -18,20 +18,23 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def unreachable(error: OSError, where: str) -> ConnectError:
+def unreachable(error: OSError, where: str) -> TransportError:
     """Name the trouble.
 
     Args:
         error: As the system raised it.
         where: An `origin`.
+
+    Returns:
+        `HandshakeError` where TLS failed, for another try would not help, else `ConnectError`.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ConnectError(
+        return HandshakeError(
             f"the certificate of {where} is not trusted: {error.verify_message}",
             hint="Check the host name and this machine's date; SSL_CERT_FILE adds an authority of your own.",
         )
     if isinstance(error, ssl.SSLError):
-        return ConnectError(
+        return HandshakeError(
             f"{where} does not speak TLS: {error.reason or 'the handshake failed'}",
             hint="Check the port; on this machine the address may have to start with http:// or ws://.",
         )

@@ -72,8 +72,8 @@ async def open_websocket(
         trust_env: Whether proxy settings of the environment hold; see `botbook._net.proxy`.
 
     Raises:
-        ConnectError: Nobody answers, or TLS failed.
-        HandshakeError: Somebody answers, but it is no WebSocket or it refuses.
+        ConnectError: Nobody answers.
+        HandshakeError: Somebody answers, but TLS failed, or it is no WebSocket, or it refuses.
         DeadlineExceeded: No answer in time.
         ConfigError: The address or the proxy is unfit.
     """
