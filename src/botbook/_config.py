@@ -166,7 +166,7 @@ def checked_url(url: str, *, schemes: tuple[str, ...] = ("http", "https")) -> st
 
 
 def profiles_path() -> Path:
-    """Where profiles live: ``BOTBOOK_PROFILES``, else ``profiles.toml`` in the user's configuration folder."""
+    """Where profiles live: ``BOTBOOK_PROFILES``, else ``profiles.toml`` in the user's settings folder."""
     if named := os.environ.get("BOTBOOK_PROFILES"):
         return Path(named)
     from platformdirs import user_config_path
@@ -258,7 +258,8 @@ def _from_keyring(gateway: str, profile: str, key: str) -> str | None:
     except ImportError:
         return None
     try:
-        return keyring.get_password("botbook", f"{profile}.{key}")
+        found: str | None = keyring.get_password("botbook", f"{profile}.{key}")
+        return found
     except keyring.errors.KeyringError:  # no keyring service on this machine
         return None
 

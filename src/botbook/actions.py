@@ -21,6 +21,7 @@ __all__ = [
     "Ask",
     "History",
     "HistoryItem",
+    "Native",
     "NotSupported",
     "Run",
     "Send",
@@ -70,6 +71,19 @@ class Send(Action):
     text: str
     markdown: bool = False
     reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native(Action):
+    """Words in the gateway's own form, passed on as they are.
+
+    Attributes:
+        body: A message body where `to` is given, else a whole frame.
+        to: ``user:ID``, ``group:ID`` or "".
+    """
+
+    body: Any
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

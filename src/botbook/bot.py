@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import uuid
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from botbook._bus.bus import Bus, Row
 from botbook._bus.handler import Call, Handler, condition
 from botbook._bus.outbox import Answer, BlockingAnswer, Outbox
-from botbook._bus.own import connection_event, failed_event, missing, recovered_events, sent_event
+from botbook._bus.own import connection_event, failed_event, sent_event
 from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
 from botbook._config import Settings, settings
-from botbook._data.frames import LiveFrame
-from botbook._data.record import Recorder
-from botbook._data.store import Mark, Store
-from botbook._errors import BotbookError, DeadlineExceeded, LocalProtocolError, NotSupported, StoreError
+from botbook._data.store import Mark
+from botbook._errors import LocalProtocolError, NotSupported
+from botbook._gaps import GapRepair
 from botbook._gateways import open_gateway
+from botbook._journal import Journal
 from botbook._net.auth import TokenSource
 from botbook._net.http import Rest
 from botbook._net.link import Link
-from botbook._net.loop import handler_loop, io_loop
-from botbook.actions import Action, History, HistoryItem, Run, Send, Sent
+from botbook._net.loop import Lag, handler_loop, io_loop
+from botbook._tables import error_table, handler_table, history_table, interrupted_table
+from botbook.actions import Action, History, HistoryItem, Native, Run, Send, Sent
 from botbook.events import Event
 from botbook.wire.contract import Ack, HttpRequest, Received
 
@@ -41,18 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncBot", "Bot", "Registration", "Status", "connect"]
 
+log = logging.getLogger("botbook")
+
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: Events that may wait for their commit before the link stops reading: reached only when the disk
-#: is full, read-only or very slow.
-BACKLOG: Final = 10_000
-#: After a reconnect, let the gateway repeat what it queued before its history is compared, in seconds.
-SETTLE_SECONDS: Final = 1.0
-#: Chats whose history is asked for after a gap, newest first, and messages of each
-#: (protocols/miti.md 6: the server's own cap is 50).
-GAP_CHATS: Final = 200
-GAP_MESSAGES: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +69,7 @@ class Status:
         queued: Events in memory that no handler has begun.
         spilled: Events that waited in the journal because their chat's queue was full.
         backlog: Events that wait for the disk.
-        lag_s: Worst hold of the handlers' loop in the last minute, in seconds.
+        lag_s: Last hold of the handlers' loop that was too long, in seconds.
         error: The last trouble, one line, or "".
         store: The journal's file.
     """
@@ -126,7 +120,7 @@ def _on_io(
     """Run a coroutine method on the IO loop, whatever loop it is awaited on."""
 
     @functools.wraps(method)
-    async def call(self: AsyncBot, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: AsyncBot, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._io.call(method(self, *args, **kwargs))
 
     return call
@@ -184,17 +178,13 @@ class AsyncBot:
             clock=clock,
         )
         self._store_path = store
-        self._store: Store | None = None
-        self._frame: LiveFrame | None = None
+        self._journal: Journal | None = None
         self._private: dict[str, str] = {}
         self._problems: deque[Call] = deque(maxlen=200)
-        self._watchers: set[Callable[[Sequence[Row]], None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_at: datetime | None = None
-        self._gaps = 0
-        self._trouble: BotbookError | None = None
-        self._lag = 0.0
-        self._recorder: Recorder | None = None
+        self._gaps: GapRepair | None = None
+        self._slow: tuple[float, str] = 0.0, ""
 
     # The connection
 
@@ -237,8 +227,13 @@ class AsyncBot:
             AuthError: The credentials were refused.
             TransportError: Nobody answers, or it is no gateway; within 10 s.
         """
-        self._store = Store(self._store_path, on_trouble=self._on_trouble)
-        self._frame = LiveFrame(self._store)
+        _BOTS.add(self)
+        self._loop.watch(_on_lag)
+        self._journal = await asyncio.to_thread(Journal, self._store_path, clock=self._clock)
+        self._journal.watch(self._kept)
+        self._gaps = GapRepair(
+            self._journal, history=self._history, gateway=self.gateway, bot=self.name, clock=self._clock
+        )
         try:
             if self._parts.world is not None:
                 await self._parts.world.start()
@@ -255,6 +250,7 @@ class AsyncBot:
         Args:
             drain: Longest wait for handlers that run, in seconds; none is waited for when none runs.
         """
+        _BOTS.discard(self)
         await self._loop.call(self._bus.stop(drain=drain))
         for task in list(self._tasks):
             task.cancel()
@@ -262,8 +258,8 @@ class AsyncBot:
         if self._parts.world is not None:
             await self._parts.world.stop()
         await self._parts.http.close()
-        if self._store is not None:
-            await asyncio.to_thread(self._store.close)
+        if self._journal is not None:
+            await asyncio.to_thread(self._journal.close)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for one of this bot's coroutines from a thread without a loop of its own.
@@ -275,8 +271,9 @@ class AsyncBot:
 
     def status(self) -> Status:
         """How the connection is now."""
-        link, store = self._link, self._store
-        trouble = self._trouble or link.last_error
+        link, journal = self._link, self._journal
+        store = journal.store if journal else None
+        trouble = (journal and journal.trouble) or link.last_error
         return Status(
             name=self.name,
             gateway=self.gateway,
@@ -288,18 +285,19 @@ class AsyncBot:
             duplicates=link.counters.duplicates + (store.duplicates if store else 0),
             malformed=link.counters.malformed,
             reconnects=link.counters.reconnects,
-            gaps=self._gaps,
+            gaps=self._gaps.gaps if self._gaps else 0,
             queued=self._bus.queued,
             spilled=self._bus.spilled,
             backlog=store.backlog if store else 0,
-            lag_s=self._lag,
-            error=str(trouble) if trouble else "",
+            lag_s=self._slow[0],
+            error=str(trouble) if trouble else self._slow[1],
             store=str(store.path) if store else "",
         )
 
     def _on_state(self, state: str) -> None:
         """The link came up or went down: leave a row, and see to what was missed."""
         now = self._clock.now()
+        log.info("%s: %s", self.name, state)
         if state == "open":
             self._keep("opened", now)
             if self._down_at is not None:
@@ -311,49 +309,12 @@ class AsyncBot:
 
     async def _reopened(self, down_at: datetime, up_at: datetime) -> None:
         await self._outbox.reopened()
-        await self._clock.sleep(SETTLE_SECONDS)
-        self._gaps += 1
-        found, asked = await self._missed(down_at)
-        await self._publish(found)
-        self._keep(
-            "gap",
-            up_at,
-            text=f"{(up_at - down_at).total_seconds():.1f} s away, {len(found)} messages recovered",
-            since=down_at.isoformat(),
-            until=up_at.isoformat(),
-            recovered=len(found),
-            chats_asked=asked,
-        )
+        if self._gaps is not None:
+            await self._gaps.repair(down_at, up_at)
 
-    async def _missed(self, down_at: datetime) -> tuple[list[Event], int]:
-        """Ask the history of every chat that was seen lately for what came while the link was down."""
-        store = self._opened_store()
-        found: list[Event] = []
-        asked = 0
-        for chat in await asyncio.to_thread(
-            store.chats_since,
-            gateway=self.gateway,
-            bot=self.name,
-            at=down_at - timedelta(days=1),
-            limit=GAP_CHATS,
-        ):
-            try:
-                items = await self._history(chat.last.chat_id, GAP_MESSAGES, "", like=chat.last)
-            except NotSupported:
-                break
-            except BotbookError as error:
-                self._trouble = error
-                continue
-            asked += 1
-            new = missing(chat.said, items)
-            found += recovered_events(new, like=chat.last, now=self._clock.now(), gap=down_at.isoformat())
-        return found, asked
-
-    def _keep(self, kind: str, now: datetime, *, text: str = "", error: str = "", **facts: Any) -> None:
-        event = connection_event(
-            kind, gateway=self.gateway, bot=self.name, now=now, text=text, error=error, **facts
-        )
-        self._opened_store().append([event], self._kept)
+    def _keep(self, kind: str, now: datetime, *, error: str = "") -> None:
+        event = connection_event(kind, gateway=self.gateway, bot=self.name, now=now, error=error)
+        self._kept_by().keep([event])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -369,36 +330,21 @@ class AsyncBot:
                 self._outbox.acknowledge(item.id, ok=item.ok, error=item.error)
             elif isinstance(item, Event) and item.type == "answer.cancelled":
                 self._outbox.cancel(run_id=item.reply_to, question_id=item.message_id)
-        await self._publish(events)
+        await self._kept_by().publish(events)
 
-    async def _publish(self, events: Sequence[Event]) -> None:
-        """Hand events to the journal. With a full disk this waits, so that the link stops reading."""
-        store = self._opened_store()
-        while store.backlog > BACKLOG:
-            await self._clock.sleep(0.05)
-        if events:
-            store.append(events, self._kept)
-
-    def _kept(self, rows: list[Row]) -> None:
-        """The rows are on disk: show them, then have them handled. Runs on the writer's thread."""
-        if self._frame is not None:
-            self._frame.append(rows)
+    def _kept(self, rows: Sequence[Row]) -> None:
+        """The rows are on disk: have them handled. Runs on the writer's thread."""
         for _, event in rows:
             if event.chat_type == "private" and event.user_id:
                 self._private[event.user_id] = event.chat_id
-        for watch in tuple(self._watchers):
-            watch(rows)
         self._loop.call_soon(self._bus.dispatch, rows)
 
-    def _on_trouble(self, trouble: StoreError | None) -> None:
-        self._trouble = trouble
-
-    def _opened_store(self) -> Store:
-        if self._store is None:
+    def _kept_by(self) -> Journal:
+        if self._journal is None:
             raise LocalProtocolError(
                 "this bot is not connected", hint="Use `botbook.connect`, or await bot.start()."
             )
-        return self._store
+        return self._journal
 
     # Handlers
 
@@ -443,58 +389,39 @@ class AsyncBot:
         return self._router.remove(name) is not None
 
     def handlers(self) -> pd.DataFrame:
-        """The handlers, one a row: name, pattern, calls, failures, running, p50_ms, p95_ms, last_error, last_at."""
-        import pandas as pd
+        """The handlers, one a row.
 
-        return pd.DataFrame(
-            [
-                {
-                    "name": h.name,
-                    "pattern": h.pattern,
-                    "calls": h.stats.calls,
-                    "failures": h.stats.failures,
-                    "running": h.stats.running,
-                    "p50_ms": h.stats.percentile_ms(50),
-                    "p95_ms": h.stats.percentile_ms(95),
-                    "last_error": h.stats.last_error,
-                    "last_at": h.stats.last_at,
-                }
-                for h in self._router
-            ],
-            columns=[
-                "name", "pattern", "calls", "failures", "running", "p50_ms", "p95_ms", "last_error", "last_at",
-            ],
-        )  # fmt: skip
+        Returns:
+            Columns name, pattern, calls, failures, running, p50_ms, p95_ms, last_error, last_at.
+        """
+        return handler_table(self._router)
 
     def errors(self) -> pd.DataFrame:
-        """The last 200 failed calls, newest last: at, handler, event_id, error, traceback."""
-        import pandas as pd
+        """The last 200 failed calls, newest last.
 
-        return pd.DataFrame(
-            [
-                {
-                    "at": call.started_at,
-                    "handler": call.handler,
-                    "event_id": call.event.event_id,
-                    "error": call.error,
-                    "traceback": call.traceback,
-                }
-                for call in self._problems
-            ],
-            columns=["at", "handler", "event_id", "error", "traceback"],
-        )
+        Returns:
+            Columns at, handler, event_id, error, traceback.
+        """
+        return error_table(self._problems)
 
     def interrupted(self) -> pd.DataFrame:
-        """Calls that were cut off by the end of their process, one a row: seq, handler, event_id, type, text."""
-        import pandas as pd
+        """Calls that were cut off by the end of their process, or were about to begin then.
 
-        return pd.DataFrame(
-            [
-                {"seq": seq, "handler": handler, "event_id": e.event_id, "type": e.type, "text": e.text}
-                for seq, e, handler in self._opened_store().interrupted()
-            ],
-            columns=["seq", "handler", "event_id", "type", "text"],
-        )
+        Returns:
+            Columns seq, handler, event_id, type, text.
+        """
+        return interrupted_table(self._kept_by().store.interrupted())
+
+    def _lagged(self, lag: Lag) -> None:
+        """Something holds the handlers' loop: say which handler, if it is one of this bot's."""
+        for frame in reversed(lag.stack):
+            for handler in self._router:
+                code = getattr(handler.function, "__code__", None)
+                if code and (code.co_filename, code.co_name) == (frame.filename, frame.name):
+                    text = f"{handler.name} held its loop for {lag.seconds:.2f} s at line {frame.lineno}"
+                    self._slow = lag.seconds, text
+                    log.warning("%s: use await, or a plain def", text)
+                    return
 
     def _arm(self, event: Event, blocking: bool) -> Event:
         return event.bound(_BlockingActor(self) if blocking else _Actor(self))
@@ -504,19 +431,19 @@ class AsyncBot:
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
         now = self._clock.now()
-        self._opened_store().mark(
+        self._kept_by().store.mark(
             [
                 Mark(seq=seq, handler=handler.name, version=handler.version, state="started", at=now)
                 for seq, handler in pairs
             ],
-            lambda: loop.call_soon_threadsafe(lambda: kept.done() or kept.set_result(None)),
+            functools.partial(_resolve_soon, loop, kept),
         )
         await kept
 
     def _finished(self, call: Call) -> None:
         """Keep on disk how a call ended, and leave a row if it failed."""
-        store = self._opened_store()
-        store.mark(
+        journal = self._kept_by()
+        journal.store.mark(
             [
                 Mark(
                     seq=call.seq,
@@ -532,14 +459,12 @@ class AsyncBot:
         if call.error:
             self._problems.append(call)
             if call.event.type != "handler.failed":  # a handler of failures that fails must not feed itself
-                store.append(
-                    [failed_event(call, gateway=self.gateway, bot=self.name, now=self._clock.now())],
-                    self._kept,
-                )
+                now = self._clock.now()
+                journal.keep([failed_event(call, gateway=self.gateway, bot=self.name, now=now)])
 
     async def _waiting_in_journal(self, event: Event, after_seq: int, limit: int) -> list[Row]:
         return await asyncio.to_thread(
-            self._opened_store().pending,
+            self._kept_by().store.pending,
             gateway=event.gateway,
             bot=event.bot,
             chat_id=event.chat_id,
@@ -579,6 +504,27 @@ class AsyncBot:
         action = Send(id=_new_id(), to=event.target, text=text, markdown=markdown, reply_to=event.message_id)
         return await self._send(action, question=event)
 
+    @_on_io
+    async def send_native(self, body: Any, *, to: str = "", acknowledged: bool = False) -> Sent:
+        """Pass something on in the gateway's own form; it leaves no row.
+
+        Args:
+            body: A message body where `to` is given, else a whole frame.
+            to: ``user:ID``, ``group:ID`` or "".
+            acknowledged: Say a frame again, also after a reconnect, until it is acknowledged; its
+                id is ``header.event_id``.
+
+        Raises:
+            ApiError: The gateway refused it.
+            NotSupported: The gateway has no such form.
+        """
+        ident = body.get("header", {}).get("event_id", "") if acknowledged else ""
+        action = Native(id=ident or _new_id(), body=body, to=to)
+        if acknowledged:
+            await self._outbox.deliver(action)
+            return Sent()
+        return cast(Sent, await self._say(action))
+
     def answer(self, event: Event) -> Answer:
         """Open a streamed answer: ``async with bot.answer(event) as a: await a.write("…")``."""
         run = Run(
@@ -614,41 +560,28 @@ class AsyncBot:
             ApiError: The gateway refused.
             NotSupported: The gateway keeps no history.
         """
-        import pandas as pd
+        return history_table(await self._history(chat_id, limit, before))
 
-        items = await self._history(chat_id, limit, before)
-        frame = pd.DataFrame(
-            [(i.role, i.text, i.sender_name, i.message_id, i.at_ms) for i in items],
-            columns=["role", "text", "sender_name", "message_id", "at"],
-        )
-        frame["at"] = pd.to_datetime(frame["at"], unit="ms", utc=True)
-        return frame
-
-    async def _history(
-        self, chat_id: str, limit: int, before: str, *, like: Event | None = None
-    ) -> list[HistoryItem]:
+    async def _history(self, chat_id: str, limit: int, before: str = "") -> list[HistoryItem]:
         action = History(id=_new_id(), chat_id=chat_id, limit=limit, before=before)
-        (request,) = self._parts.wire.send(action, at=self._clock.now())
-        items: list[HistoryItem] = await self._rest.call(request)
-        return items
+        return cast(list[HistoryItem], await self._say(action))
 
     async def _send(self, action: Send, *, question: Event | None = None) -> Sent:
-        sent = Sent()
-        for part in self._parts.wire.send(action, at=self._clock.now()):
-            if isinstance(part, HttpRequest):
-                sent = await self._rest.call(part)
-            else:
-                await self._link.send(part)
+        sent = cast(Sent, await self._say(action))
         self._sent(action.to, action.text, sent, action.id, question=question)
         return sent
 
-    async def _say(self, action: Action) -> None:
-        """Put the frames of an action on the wire."""
+    async def _say(self, action: Action) -> Any:
+        """Put an action on the wire. Returns what the gateway's REST answer says, if that is its way."""
+        answer: Any = Sent()
         for part in self._parts.wire.send(action, at=self._clock.now()):
             if isinstance(part, HttpRequest):
-                await self._rest.call(part)
+                answer = await self._rest.call(part)
+            elif isinstance(part, Event):
+                self._kept_by().keep([part])
             else:
                 await self._link.send(part)
+        return answer
 
     async def _answered(self, question: Event, answer: Answer, error: str) -> None:
         if answer.text and not error and answer.streams:
@@ -667,7 +600,7 @@ class AsyncBot:
             question=question,
             chat_id=self._private.get(to.removeprefix("user:"), ""),
         )
-        self._opened_store().append([event], self._kept)
+        self._kept_by().keep([event])
 
     def _hop(
         self, method: Callable[[Action], Coroutine[Any, Any, None]]
@@ -682,7 +615,7 @@ class AsyncBot:
     def events(
         self,
         *,
-        type: str | None = None,  # noqa: A002 - the column's own name
+        type: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
         bot: str | None = None,
@@ -702,9 +635,8 @@ class AsyncBot:
         Returns:
             The columns of `Event`, in order; a copy that is yours.
         """
-        if self._frame is None:
-            raise LocalProtocolError("this bot is not connected", hint="Use `botbook.connect`.")
-        return self._frame.events(type=type, since=since, until=until, bot=bot, limit=limit, raw=raw)
+        filters = {"type": type, "since": since, "until": until, "bot": bot, "limit": limit, "raw": raw}
+        return self._kept_by().frame(**filters)
 
     @_on_io
     async def wait(
@@ -712,7 +644,7 @@ class AsyncBot:
         type: str = "message.received",
         *,
         count: int = 1,
-        timeout: float = 30.0,  # noqa: A002
+        timeout: float = 30.0,
     ) -> pd.DataFrame:
         """Wait for new events.
 
@@ -727,32 +659,9 @@ class AsyncBot:
         Raises:
             DeadlineExceeded: Fewer came in time.
         """
-        from fnmatch import fnmatchcase
-
-        loop = asyncio.get_running_loop()
-        found: list[Row] = []
-        enough: asyncio.Future[None] = loop.create_future()
-
-        def count_them(rows: Sequence[Row]) -> None:
-            found.extend(row for row in rows if fnmatchcase(row[1].type, type))
-            if len(found) >= count and not enough.done():
-                enough.set_result(None)
-
-        def watch(rows: Sequence[Row]) -> None:
-            loop.call_soon_threadsafe(count_them, rows)
-
-        self._watchers.add(watch)
-        try:
-            await asyncio.wait_for(enough, timeout)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"{len(found)} of {count} events of type {type} came within {timeout:g} s",
-                hint="Look at `%bot` for the state of the link, or wait longer.",
-            ) from None
-        finally:
-            self._watchers.discard(watch)
-        frame = self.events(type=type, limit=None)
-        return frame[frame["event_id"].isin([event.event_id for _, event in found[:count]])]
+        found = await self._kept_by().wait(type, count=count, timeout=timeout)
+        frame = self.events(type=type)
+        return frame[frame["event_id"].isin([event.event_id for event in found])]
 
     def record(self, path: str | os.PathLike[str] | None) -> None:
         """Write every event from now on to a file, one JSON object a line; None ends that.
@@ -760,12 +669,7 @@ class AsyncBot:
         Raises:
             StoreError: The file cannot be written.
         """
-        if self._recorder is not None:
-            self._watchers.discard(self._recorder.write)
-            self._recorder.close()
-        self._recorder = Recorder(path) if path is not None else None
-        if self._recorder is not None:
-            self._watchers.add(self._recorder.write)
+        self._kept_by().record(path)
 
 
 class _Actor:
@@ -875,6 +779,10 @@ class Bot:
         """See `AsyncBot.record`."""
         self.aio.record(path)
 
+    def send_native(self, body: Any, *, to: str = "", acknowledged: bool = False) -> Sent:
+        """See `AsyncBot.send_native`."""
+        return self._run(self.aio.send_native(body, to=to, acknowledged=acknowledged))
+
     def send(self, to: str, text: str, *, markdown: bool = False) -> Sent:
         """See `AsyncBot.send`."""
         return self._run(self.aio.send(to, text, markdown=markdown))
@@ -887,13 +795,22 @@ class Bot:
         """See `AsyncBot.history`."""
         return self._run(self.aio.history(chat_id, limit=limit, before=before))
 
-    def wait(self, type: str = "message.received", *, count: int = 1, timeout: float = 30.0) -> pd.DataFrame:  # noqa: A002
+    def wait(self, type: str = "message.received", *, count: int = 1, timeout: float = 30.0) -> pd.DataFrame:
         """See `AsyncBot.wait`."""
         return self._run(self.aio.wait(type, count=count, timeout=timeout))
 
     def stop(self, *, drain: float = 1.0) -> None:
         """See `AsyncBot.stop`."""
         self._run(self.aio.stop(drain=drain))
+
+
+#: The bots that run, for the watchdog of the loop that they share.
+_BOTS: weakref.WeakSet[AsyncBot] = weakref.WeakSet()
+
+
+def _on_lag(lag: Lag) -> None:
+    for bot in tuple(_BOTS):
+        bot._lagged(lag)
 
 
 def _end(aio: AsyncBot) -> None:
@@ -919,6 +836,12 @@ def connect(gateway: str = "sim", **given: Any) -> Bot:
         StoreError: The journal cannot be opened.
     """
     return Bot(gateway, **given)
+
+
+def _resolve_soon(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Resolve a future of another thread's loop; the loop may have ended meanwhile."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
 
 
 def _new_id() -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from botbook._bus.handler import Call, Handler
+from botbook._bus.handler import Call, Handler, State
 from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
 from botbook.events import Event
@@ -35,8 +35,6 @@ CONCURRENCY: Final = 64
 CLAIM: Final = 64
 #: Threads for handlers that are a plain ``def``.
 THREADS: Final = 8
-
-_OWN_FILES: Final = __file__.rsplit("_bus", 1)[0]
 
 
 @dataclass(slots=True)
@@ -184,7 +182,7 @@ class Bus:
     async def _call(self, seq: int, event: Event, handler: Handler) -> None:
         handler.stats.running += 1
         began = time.perf_counter()
-        state = "cancelled"
+        state: State = "cancelled"
         problem: BaseException | None = None
         limit = asyncio.timeout(handler.timeout)
         try:
@@ -195,6 +193,8 @@ class Bus:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a task runs this
                 raise
             state, problem = "failed", error  # the handler's own doing, not ours
+        except _Escaped as error:
+            state, problem = "failed", error.__cause__
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # none may end the loop
             state, problem = ("timeout" if limit.expired() else "failed"), error
         finally:
@@ -216,7 +216,7 @@ class Bus:
         event: Event,
         handler: Handler,
         seconds: float,
-        state: str,
+        state: State,
         problem: BaseException | None,
     ) -> None:
         error = ""
@@ -260,17 +260,21 @@ class Bus:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+class _Escaped(Exception):
+    """Carries what neither a thread pool nor a future can."""
+
+
 def _guarded(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Call a plain ``def``; a SystemExit must not reach the thread pool's own machinery."""
+    """Call a plain ``def``."""
     try:
         handler.function(*args, **kwargs)
-    except (SystemExit, KeyboardInterrupt, StopIteration) as error:
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+    except (SystemExit, KeyboardInterrupt, StopIteration, asyncio.CancelledError) as error:
+        raise _Escaped from error
 
 
 def _users_part(problem: BaseException) -> str:
     """The traceback from the user's first line on."""
     frames = traceback.extract_tb(problem.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_OWN_FILES)]
-    lines = traceback.format_list(theirs) + traceback.format_exception_only(problem)
-    return "".join(lines)
+    ours = [index for index, frame in enumerate(frames) if frame.filename == __file__]
+    theirs = frames[ours[-1] + 1 :] if ours else frames
+    return "".join(traceback.format_list(theirs) + traceback.format_exception_only(problem))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from statistics import quantiles
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from botbook._errors import HandlerError
 from botbook.events import Event
@@ -23,6 +23,7 @@ __all__ = ["ARGUMENTS", "Call", "Handler", "Stats", "condition"]
 ARGUMENTS: Final[frozenset[str]] = frozenset(
     {"event", "bot", "raw", "chain"} | {f.name for f in fields(Event)} - {"actor", "parts", "raw_json"}
 )
+State = Literal["done", "failed", "timeout", "cancelled"]
 STATS_KEPT: Final = 1000
 
 
@@ -83,7 +84,7 @@ class Call:
     event: Event
     handler: str
     version: str
-    state: str
+    state: State
     started_at: datetime
     seconds: float
     error: str = ""

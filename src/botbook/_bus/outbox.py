@@ -22,7 +22,7 @@ PIECE_SECONDS: Final = 0.05
 ACK_SECONDS: Final = 10.0
 ACK_REPEATS: Final = 2
 
-Say = Callable[[Action], Awaitable[None]]
+Say = Callable[[Action], Awaitable[Any]]
 
 
 class Outbox:

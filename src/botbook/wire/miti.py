@@ -7,6 +7,7 @@ Frames stand in `miti_frames`, what they hold in `miti_content` and `miti_answer
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
@@ -20,6 +21,7 @@ from botbook.actions import (
     AnswerFailed,
     AnswerStarted,
     History,
+    Native,
     Send,
     split_target,
 )
@@ -266,17 +268,21 @@ class MitiWire:
                 return [self._answer(action, at)]
             case History():
                 return [self._history(action)]
+            case Native(to=""):
+                return [json.dumps(action.body, ensure_ascii=False)]
+            case Native():
+                return [self._message_request(action.to, action.body)]
         raise NotSupported(type(action).__name__.lower(), self.gateway)
 
     def _send(self, action: Send) -> HttpRequest:
-        kind, ident = split_target(action.to)
         content = markdown_content(action.text, action.reply_to) if action.markdown else {"text": action.text}
         body: SendBody = {"msg_type": "stream_full" if action.markdown else "text", "content": content}
-        if kind == "group":
-            body["to_group_id"] = ident
-        else:
-            body["to_user_id"] = ident
-        return HttpRequest(method="POST", url=self._base_url + SEND_PATH, json=body, read=read_sent)
+        return self._message_request(action.to, body)
+
+    def _message_request(self, to: str, body: SendBody) -> HttpRequest:
+        kind, ident = split_target(to)
+        addressed: SendBody = {**body, "to_group_id" if kind == "group" else "to_user_id": ident}  # type: ignore[misc]
+        return HttpRequest(method="POST", url=self._base_url + SEND_PATH, json=addressed, read=read_sent)
 
     def _answer(self, action: Answer, at: datetime) -> str:
         conversation = self._conversation(action.run.chat_id)

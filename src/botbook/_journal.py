@@ -1,0 +1,133 @@
+"""One connection's events: on disk first, then in the frame, then to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final
+
+from botbook._clock import Clock
+from botbook._data.frames import LiveFrame
+from botbook._data.record import Recorder
+from botbook._data.store import Store
+from botbook._errors import DeadlineExceeded, StoreError
+from botbook.events import Event
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Journal"]
+
+Row = tuple[int, Event]
+Watch = Callable[[Sequence[Row]], None]
+
+#: Events that may wait for their commit before the link stops reading: reached only when the disk
+#: is full, read-only or very slow.
+BACKLOG: Final = 10_000
+
+
+class Journal:
+    """The store, the frame over it, and who watches.
+
+    Args:
+        path: The store's file, or None for the default place.
+        clock: Time.
+
+    Attributes:
+        store: The durable half.
+        trouble: Why nothing can be kept at the moment, or None.
+
+    Raises:
+        StoreError: The file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, *, clock: Clock) -> None:
+        self._clock = clock
+        self.trouble: StoreError | None = None
+        self.store = Store(path, on_trouble=self._on_trouble)
+        self._frame = LiveFrame(self.store)
+        self._watches: tuple[Watch, ...] = ()
+        self._recorder: Recorder | None = None
+
+    def watch(self, call: Watch) -> None:
+        """Have rows handed on once they are on disk; called on the writer's thread."""
+        self._watches = (*self._watches, call)
+
+    def unwatch(self, call: Watch) -> None:
+        """End that."""
+        self._watches = tuple(watch for watch in self._watches if watch != call)
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Keep events. While the disk takes none this waits, so that the link stops reading."""
+        while self.store.backlog > BACKLOG:
+            await self._clock.sleep(0.05)
+        self.keep(events)
+
+    def keep(self, events: Sequence[Event]) -> None:
+        """Keep events of our own, without waiting."""
+        if events:
+            self.store.append(events, self._kept)
+
+    def _kept(self, rows: list[Row]) -> None:
+        self._frame.append(rows)
+        for watch in self._watches:
+            watch(rows)
+
+    def _on_trouble(self, trouble: StoreError | None) -> None:
+        self.trouble = trouble
+
+    def frame(self, **filters: Any) -> pd.DataFrame:
+        """The journal and the live tail as one frame."""
+        return self._frame.events(**filters)
+
+    async def wait(self, type: str, *, count: int, timeout: float) -> list[Event]:
+        """The next `count` events of a type or pattern.
+
+        Raises:
+            DeadlineExceeded: Fewer came in time.
+        """
+        loop = asyncio.get_running_loop()
+        found: list[Event] = []
+        enough: asyncio.Future[None] = loop.create_future()
+
+        def count_them(rows: Sequence[Row]) -> None:
+            found.extend(event for _, event in rows if fnmatchcase(event.type, type))
+            if len(found) >= count and not enough.done():
+                enough.set_result(None)
+
+        def watch(rows: Sequence[Row]) -> None:
+            loop.call_soon_threadsafe(count_them, rows)
+
+        self.watch(watch)
+        try:
+            async with asyncio.timeout(timeout):
+                await enough
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{len(found)} of {count} events of type {type} came within {timeout:g} s",
+                hint="`%bot` shows the state of the link; or wait longer.",
+            ) from None
+        finally:
+            self.unwatch(watch)
+        return found[:count]
+
+    def record(self, path: str | os.PathLike[str] | None) -> None:
+        """Copy every event from now on to a file of JSON lines; None ends that.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
+        fresh = Recorder(path) if path is not None else None
+        if self._recorder is not None:
+            self.unwatch(self._recorder.write)
+            self._recorder.close()
+        self._recorder = fresh
+        if fresh is not None:
+            self.watch(fresh.write)
+
+    def close(self) -> None:
+        """Write what waits, and close the files."""
+        self.record(None)
+        self.store.close()
