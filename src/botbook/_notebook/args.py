@@ -78,8 +78,9 @@ def _no_verb(words: list[str]) -> CommandError:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else None
+    bare = {one.lstrip("-"): one for one in known}  # the dashes alone would make any two alike
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
+    return f"Did you mean {bare[near[0]]!r}?" if near else None
 
 
 def parse(line: str, cell: str | None = None, *, names: Mapping[str, Any] | None = None) -> Command:

@@ -45,16 +45,16 @@ class Part:
     rest: bool = False
 
 
-def _argument(metavar: str, help: str, *, required: bool = True, **more: Any) -> Any:  # noqa: A002
+def _argument(metavar: str, help: str, *, required: bool = True, **more: Any) -> Any:
     part = Part(metavar=metavar, help=help, positional=True, required=required, **more)
     return field(default=() if part.rest else "", metadata={"part": part})
 
 
-def _option(metavar: str, help: str, *, default: Any = None, **more: Any) -> Any:  # noqa: A002
+def _option(metavar: str, help: str, *, default: Any = None, **more: Any) -> Any:
     return field(default=default, metadata={"part": Part(metavar=metavar, help=help, **more)})
 
 
-def _flag(help: str) -> Any:  # noqa: A002
+def _flag(help: str) -> Any:
     return field(default=False, metadata={"part": Part(help=help)})
 
 
@@ -320,7 +320,7 @@ class SimFault(Command):
 
     verb: ClassVar[str] = "sim fault"
     example: ClassVar[str] = "%bot sim fault stall seconds=2"
-    kind: str = _argument("KIND", "how", values="faults")
+    kind: str = _argument("KIND", "how")
     options: tuple[tuple[str, str], ...] = _argument(
         "NAME=VALUE", "details", required=False, rest=True, convert=_pair
     )

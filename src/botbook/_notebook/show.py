@@ -1,0 +1,91 @@
+"""How an error of a magic looks: two lines, the hint first.
+
+The hint comes first because nbmake's summary shows the last line (jupyter.md 3.6). The exception
+keeps its own type, so ``except`` works; ``%tb`` in a later cell shows the whole traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from botbook._errors import excerpt
+from botbook._notebook.render import clean
+
+__all__ = ["BotInterrupted", "error_lines", "own_code_failed", "shown"]
+
+
+class BotInterrupted(KeyboardInterrupt):
+    """The stop button ended a command. The connection is kept."""
+
+    def __init__(self, message: str = "stopped; the connection is kept") -> None:
+        super().__init__(message)
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"BotInterrupted: {self}"]
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """The hint, then the error: one line each."""
+    hint = getattr(error, "hint", "") or "`%tb` in the next cell shows the whole traceback."
+    return [f"Hint: {_one_line(hint)}", f"{type(error).__name__}: {_one_line(str(error))}"]
+
+
+def _one_line(text: str) -> str:
+    return excerpt(" ".join(clean(text).split()), 400)
+
+
+@contextmanager
+def shown(shell: Any) -> Iterator[None]:
+    """What is raised inside is shown as this module says.
+
+    Args:
+        shell: The IPython shell.
+
+    Raises:
+        BotInterrupted: In place of a KeyboardInterrupt.
+    """
+    cell = shell.execution_count
+    try:
+        yield
+    except BotInterrupted:
+        raise
+    except KeyboardInterrupt:
+        raise BotInterrupted from None
+    except Exception as error:
+        if not hasattr(error, "_render_traceback_"):
+            _dress(error, partial(_short_now_long_later, shell, error, cell))
+        raise
+
+
+def own_code_failed(shell: Any, error: BaseException, filename: str) -> None:
+    """Let an error of a cell's body look as in any other cell, without the lines of the magic.
+
+    Args:
+        shell: The IPython shell.
+        error: What the body raised.
+        filename: The name its code was compiled under.
+    """
+    start = error.__traceback__
+    while start is not None and start.tb_frame.f_code.co_filename != filename:
+        start = start.tb_next
+    inner = start or error.__traceback__
+    _dress(error, lambda: _traceback(shell, error, inner))
+
+
+def _dress(error: BaseException, lines: Callable[[], list[str]]) -> None:
+    """Let IPython ask this one exception how it looks, whatever its class."""
+    error._render_traceback_ = lines  # type: ignore[attr-defined]
+
+
+def _short_now_long_later(shell: Any, error: BaseException, cell: int) -> list[str]:
+    if shell.execution_count == cell:
+        return error_lines(error)
+    return _traceback(shell, error, error.__traceback__)
+
+
+def _traceback(shell: Any, error: BaseException, traceback: TracebackType | None) -> list[str]:
+    return list(shell.InteractiveTB.structured_traceback(type(error), error, traceback))

@@ -1,0 +1,137 @@
+"""The only module that displays.
+
+A block is shown once, on the main thread, and then updated from any thread through its display id:
+the one way of writing whose place does not depend on the kernel's version (jupyter.md 3.3).
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import io
+import linecache
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any, Final
+
+from botbook._notebook import render
+from botbook._notebook.render import View
+
+__all__ = ["Block", "Surface", "is_statement"]
+
+#: Longest wait between two updates of a block, in seconds (jupyter.md 3.3: at most 10 a second).
+PERIOD: Final = 0.1
+
+
+class Surface:
+    """Shows views in the cell that runs."""
+
+    def show(self, view: View) -> None:
+        """Show a view once."""
+        from IPython.display import display
+
+        display(view)
+
+    def block(self, view: View) -> Block:
+        """Show a view that will change."""
+        from IPython.display import display
+
+        return Block(display(view, display_id=True))
+
+    def picture(self, figure: Any, *, title: str, data: Any = None) -> View:
+        """A matplotlib figure as a view, without pyplot and its global state.
+
+        Args:
+            figure: A ``matplotlib.figure.Figure``.
+            title: What it shows, in words.
+            data: The frame that was drawn.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(buffer)
+        png = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return render.figure(png, title=title, data=data)
+
+
+class Block:
+    """A displayed view that changes in place, from any thread, at most ten times a second.
+
+    The last update always comes through; those in between may be left out.
+
+    Args:
+        handle: IPython's display handle; anything with ``update(view)``.
+        period: Least time between two updates, in seconds.
+    """
+
+    def __init__(self, handle: Any, *, period: float = PERIOD) -> None:
+        self._handle = handle
+        self._period = period
+        self._lock = threading.Lock()
+        self._next: View | None = None
+        self._timer: threading.Timer | None = None
+        self._last = -period
+
+    def update(self, view: View) -> None:
+        """Show this one now, or as soon as the pace allows."""
+        with self._lock:
+            self._next = view
+            if self._timer is not None:
+                return
+            wait = self._last + self._period - time.monotonic()
+            if wait <= 0:
+                self._flush()
+            else:
+                self._timer = threading.Timer(wait, self._late)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def close(self) -> None:
+        """Show what waits, at once."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None
+            self._flush()
+
+    def _late(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._flush()
+
+    def _flush(self) -> None:
+        view, self._next = self._next, None
+        if view is not None:
+            self._last = time.monotonic()
+            self._handle.update(view)
+
+
+def is_statement() -> bool:
+    """Whether the running magic stands alone on its line, so that nobody takes its value.
+
+    ``df = %bot events`` wants the frame and no table; ``%bot events`` wants the table, wherever it
+    stands in the cell, also where IPython would not show an expression.
+    """
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller.f_code.co_name not in ("run_line_magic", "run_cell_magic"):
+        caller = caller.f_back
+    if caller is None or caller.f_back is None:
+        return False
+    return _stands_alone(caller.f_back.f_code.co_filename, caller.f_back.f_lineno)
+
+
+def _stands_alone(filename: str, lineno: int) -> bool:
+    try:
+        tree = ast.parse("".join(linecache.getlines(filename)))
+    except (SyntaxError, ValueError):
+        return False
+    return any(
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and node.value.func.attr in ("run_line_magic", "run_cell_magic")
+        and node.lineno <= lineno <= (node.end_lineno or node.lineno)
+        for node in ast.walk(tree)
+    )

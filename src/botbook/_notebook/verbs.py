@@ -1,0 +1,333 @@
+"""What each verb does: a command in, something to show and a value out."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+from botbook._errors import CommandError
+from botbook._notebook import commands, doctor, render
+from botbook._notebook.args import help_text
+from botbook._notebook.cells import lent
+from botbook._notebook.commands import Command
+from botbook._notebook.desk import Desk
+from botbook._notebook.nest import nest_on
+from botbook._notebook.render import View
+from botbook.events import Event
+
+__all__ = ["ACTIONS", "Outcome", "metric_names"]
+
+#: Columns of the short events table, where they hold anything.
+EVENT_COLUMNS: Final = (
+    "at", "type", "bot", "chat_id", "user_name", "user_id", "role", "text", "latency_s", "feedback_type",
+    "tokens", "error",
+)  # fmt: skip
+#: Tracebacks that `%bot errors` shows at once.
+TRACEBACKS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a command.
+
+    Attributes:
+        view: What is shown, or None where the value shows itself.
+        value: What ``x = %bot …`` and ``--out`` get.
+    """
+
+    view: View | None = None
+    value: Any = None
+
+
+def _help(desk: Desk, command: commands.Help) -> Outcome:
+    return Outcome(view=render.page(help_text(command.topic, cell=command.cell)))
+
+
+# -- connections ----------------------------------------------------------------------------------
+
+
+def _status(desk: Desk, command: commands.Status) -> Outcome:
+    return _card(desk, [bot.status() for bot in desk.bots.values()])
+
+
+def _card(desk: Desk, value: Any) -> Outcome:
+    statuses = [bot.status() for bot in desk.bots.values()]
+    return Outcome(view=render.status(statuses, current=desk.current), value=value)
+
+
+def _connect(desk: Desk, command: commands.Connect) -> Outcome:
+    given = {
+        "name": command.as_,
+        "profile": command.profile,
+        "base_url": command.base_url,
+        "chat_id": command.chat,
+        "pipeline": command.pipeline,
+        "session_type": command.session,
+        "scenario": command.scenario,
+        "speed": command.speed,
+    }
+    bot = desk.connect(command.gateway, {key: value for key, value in given.items() if value is not None})
+    return _card(desk, bot)
+
+
+def _use(desk: Desk, command: commands.Use) -> Outcome:
+    return _card(desk, desk.use(command.name))
+
+
+def _close(desk: Desk, command: commands.Close) -> Outcome:
+    if command.all:
+        closed = desk.close_all()
+    else:
+        closed = [command.name or desk.bot().name]
+        desk.close(closed[0])
+    return Outcome(view=render.notice(f"Closed: {', '.join(closed) or 'nothing was open'}."))
+
+
+# -- cells ----------------------------------------------------------------------------------------
+
+
+def _run(desk: Desk, command: commands.Run) -> Outcome:
+    bot, new = desk.bot_or_sim()
+    if new:
+        desk.surface.show(render.notice("Connected to sim, the embedded world: nothing was connected yet."))
+    before, desk.loan = desk.loan, _at_hand(bot)
+
+    def ours(name: str, value: Any) -> bool:
+        return before.get(name) is value or (name == "bot" and isinstance(value, type(bot)))
+
+    with lent(desk.names, desk.loan, ours=ours):
+        return Outcome(value=desk.cells.run(command.body))
+
+
+def _at_hand(bot: Any) -> dict[str, Any]:
+    """The names that a ``%%bot`` cell has at hand."""
+
+    def on(pattern: str, **options: Any) -> Callable[[Any], Any]:
+        """Decorate a handler: ``@on("message.*")``; takes name, when, timeout."""
+
+        def register(function: Any) -> Any:
+            bot.on(pattern, function, **options)
+            return function
+
+        return register
+
+    def on_message(function: Any = None, **options: Any) -> Any:
+        """Decorate a handler of private messages; takes name and timeout."""
+        register = on("message.received", when=_is_private, **options)
+        return register if function is None else register(function)
+
+    def on_group_at(function: Any = None, **options: Any) -> Any:
+        """Decorate a handler of group messages to the bot; takes name and timeout."""
+        register = on("message.received", when=_is_group, **options)
+        return register if function is None else register(function)
+
+    return {"bot": bot, "on": on, "on_message": on_message, "on_group_at": on_group_at}
+
+
+def _is_private(event: Event) -> bool:
+    return event.chat_type != "group"
+
+
+def _is_group(event: Event) -> bool:
+    return event.chat_type == "group"
+
+
+def _on(desk: Desk, command: commands.On) -> Outcome:
+    bot = desk.bot()
+    known = set(bot.handlers()["name"])
+    function = desk.cells.define(command.body)
+    made = bot.on(
+        command.pattern, function, name=command.name or "", when=command.when, timeout=command.timeout
+    )
+    word = "replaced" if made.name in known else "ready"
+    return Outcome(
+        view=render.notice(f"Handler {made.name} is {word}: {made.pattern} on {bot.name}."), value=made
+    )
+
+
+def _send(desk: Desk, command: commands.Send) -> Outcome:
+    bot = desk.bot()
+    sent = bot.send(command.to, command.body.strip("\n"), markdown=not command.text)
+    ident = f"Message {sent.message_id}." if sent.message_id else ""
+    return Outcome(view=render.notice(f"Sent to {command.to} by {bot.name}.", ident), value=sent)
+
+
+# -- handlers -------------------------------------------------------------------------------------
+
+
+def _handlers(desk: Desk, command: commands.Handlers) -> Outcome:
+    data = desk.bot().handlers()
+    return Outcome(view=render.frame(data, what="handlers", shown=100), value=data)
+
+
+def _off(desk: Desk, command: commands.Off) -> Outcome:
+    bot = desk.bot()
+    if not bot.off(command.name):
+        raise CommandError(
+            f"there is no handler {command.name!r}", hint=_nearest(command.name, bot.handlers()["name"])
+        )
+    return Outcome(view=render.notice(f"Handler {command.name} is off."))
+
+
+def _errors(desk: Desk, command: commands.Errors) -> Outcome:
+    data = _newest(desk.bot().errors(), command.limit)
+    if not len(data):
+        return Outcome(view=render.notice("No handler has failed."), value=data)
+    newest = data.tail(TRACEBACKS)
+    blocks = [
+        (f"{at:%Y-%m-%d %H:%M:%S} {handler}: {error}", trace)
+        for at, handler, error, trace in zip(
+            newest["at"], newest["handler"], newest["error"], newest["traceback"], strict=True
+        )
+    ]
+    return Outcome(view=render.listing(blocks), value=data)
+
+
+def _interrupted(desk: Desk, command: commands.Interrupted) -> Outcome:
+    data = desk.bot().interrupted()
+    return Outcome(view=render.frame(data, what="interrupted calls"), value=data)
+
+
+# -- what was seen --------------------------------------------------------------------------------
+
+
+def _events(desk: Desk, command: commands.Events) -> Outcome:
+    data = desk.bot().events(type=command.type, since=command.since, bot=command.bot, limit=command.limit)
+    return Outcome(view=render.frame(data, columns=EVENT_COLUMNS, what="events"), value=data)
+
+
+def _history(desk: Desk, command: commands.History) -> Outcome:
+    bot = desk.bot()
+    data = bot.history(command.chat, limit=command.limit) if command.limit else bot.history(command.chat)
+    return Outcome(view=render.frame(data, what="messages", shown=100), value=data)
+
+
+def _plot(desk: Desk, command: commands.Plot) -> Outcome:
+    from botbook import metrics, plots
+
+    names = metric_names(metrics, plots)
+    if not command.metric:
+        rows = [(name, (getattr(metrics, name).__doc__ or "").split("\n")[0]) for name in names]
+        return Outcome(view=render.table(["metric", "what"], rows, caption="%bot plot METRIC"), value=names)
+    if command.metric not in names:
+        hint = _nearest(command.metric, names) or "%bot plot lists them."
+        raise CommandError(f"there is no metric {command.metric!r}", hint=hint)
+    measure = getattr(metrics, command.metric)
+    data = measure(desk.bot().events(since=command.since), **_parameters(measure, command))
+    figure = getattr(plots, command.metric)(data)
+    title = command.metric.replace("_", " ")
+    return Outcome(view=desk.surface.picture(figure, title=title, data=data), value=figure)
+
+
+def metric_names(metrics: ModuleType, plots: ModuleType) -> list[str]:
+    """The metrics that can be drawn: what both modules know under one name."""
+    return sorted(set(metrics.__all__) & set(plots.__all__))
+
+
+def _parameters(measure: Callable[..., Any], command: commands.Plot) -> dict[str, str]:
+    """The options that were given, if this metric takes them."""
+    given = {name: value for name in ("by", "freq", "tz") if (value := getattr(command, name)) is not None}
+    takes = inspect.signature(measure).parameters
+    for name in given:
+        if name not in takes:
+            known = [f"--{key}" for key in ("by", "freq", "tz") if key in takes]
+            raise CommandError(
+                f"{command.metric} has no option --{name}",
+                hint=f"It takes {', '.join(known) or 'none of --by, --freq, --tz'}.",
+            )
+    return given
+
+
+def _record(desk: Desk, command: commands.Record) -> Outcome:
+    if bool(command.path) == command.stop:
+        raise CommandError("record needs a PATH or --stop", hint="Write %bot record frames.jsonl")
+    desk.bot().record(command.path or None)
+    text = "Recording has ended." if command.stop else f"Recording to {command.path}; --stop ends it."
+    return Outcome(view=render.notice(text))
+
+
+# -- the embedded world ---------------------------------------------------------------------------
+
+
+def _sim_say(desk: Desk, command: commands.SimSay) -> Outcome:
+    text = " ".join(command.text)
+    desk.bot().sim.say(command.user, text, group=command.group)
+    return Outcome(view=render.notice(f"{command.user}: {text}"))
+
+
+def _sim_fault(desk: Desk, command: commands.SimFault) -> Outcome:
+    options = {name: _literal(value) for name, value in command.options}
+    desk.bot().sim.fault(command.kind, **options)
+    return Outcome(view=render.notice(f"The embedded world will misbehave: {command.kind}."))
+
+
+def _literal(text: str) -> Any:
+    """A number, true or false, or else the text."""
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _sim_log(desk: Desk, command: commands.SimLog) -> Outcome:
+    log = desk.bot().sim.log()
+    log = log if command.limit is None else log[-command.limit :]
+    columns = list(dict.fromkeys(key for row in log for key in row))
+    rows = [[row.get(key) for key in columns] for row in log[-render.SHOWN :]]
+    view = (
+        render.table(columns, rows, caption=f"{len(log)} entries") if log else render.notice("Nothing yet.")
+    )
+    return Outcome(view=view, value=log)
+
+
+# -- this machine ---------------------------------------------------------------------------------
+
+
+def _nest(desk: Desk, command: commands.NestOn) -> Outcome:
+    return Outcome(view=render.notice(nest_on()))
+
+
+def _doctor(desk: Desk, command: commands.Doctor) -> Outcome:
+    found = doctor.collect(kernel=doctor.kernel_of(desk.shell))
+    return Outcome(view=render.report(found), value=found)
+
+
+def _newest(data: Any, limit: int | None) -> Any:
+    return data if limit is None else data.tail(limit)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else None
+
+
+#: Command → what does it. `magics` knows no other way.
+ACTIONS: Final[dict[type[Command], Callable[[Desk, Any], Outcome]]] = {
+    commands.Help: _help,
+    commands.Status: _status,
+    commands.Run: _run,
+    commands.Connect: _connect,
+    commands.Use: _use,
+    commands.Close: _close,
+    commands.Send: _send,
+    commands.On: _on,
+    commands.Handlers: _handlers,
+    commands.Off: _off,
+    commands.Errors: _errors,
+    commands.Interrupted: _interrupted,
+    commands.Events: _events,
+    commands.History: _history,
+    commands.Plot: _plot,
+    commands.Record: _record,
+    commands.SimSay: _sim_say,
+    commands.SimFault: _sim_fault,
+    commands.SimLog: _sim_log,
+    commands.NestOn: _nest,
+    commands.Doctor: _doctor,
+}
