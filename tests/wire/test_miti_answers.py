@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botbook.actions import AnswerCompleted, AnswerDelta, AnswerFailed, AnswerStarted, Run
-from botbook.wire.miti_answers import ANSWERS, answer_event, read_answer
+from botbook.wire.contract import Ack
+from botbook.wire.miti_answers import ANSWERS, ack_event, answer_event, read_ack, read_answer
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 RUN = Run(run_id="r", message_id="am", to="user:u1", asker="u1", chat_id="si_u1_c", question_id="m1")
@@ -136,3 +137,10 @@ def test_both_roles_read_alike(answer):
 @given(st.sampled_from(sorted(ANSWERS)), st.dictionaries(st.sampled_from([*COMMON, "seq", "delta"]), texts))
 def test_reading_any_body(name, body):
     assert isinstance(read_answer(name, body, event_id="e"), ANSWERS[name])
+
+
+@given(seqs, texts)
+def test_both_roles_read_an_acknowledgement_alike(seq, error):
+    body = ack_event(AnswerCompleted(id="e1", run=RUN, seq=seq, text="all"), error=error)
+    assert (body["run_id"], body["seq"], "error" in body) == ("r", seq, bool(error))
+    assert read_ack(body) == Ack("e1", not error, error)

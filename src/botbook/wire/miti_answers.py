@@ -9,9 +9,18 @@ from typing import Any, Final
 from botbook._errors import RemoteProtocolError
 from botbook.actions import AnswerCompleted, AnswerDelta, AnswerFailed, AnswerStarted, Run
 from botbook.wire.contract import Ack
-from botbook.wire.miti_frames import COMPLETED, DELTA, FAILED, STARTED, AnswerEvent, epoch_ms, text_of
+from botbook.wire.miti_frames import (
+    COMPLETED,
+    DELTA,
+    FAILED,
+    STARTED,
+    AckEvent,
+    AnswerEvent,
+    epoch_ms,
+    text_of,
+)
 
-__all__ = ["ANSWERS", "Answer", "answer_event", "read_ack", "read_answer"]
+__all__ = ["ANSWERS", "Answer", "ack_event", "answer_event", "read_ack", "read_answer"]
 
 Answer = AnswerStarted | AnswerDelta | AnswerCompleted | AnswerFailed
 
@@ -125,6 +134,24 @@ def _read_run(event: Mapping[str, Any]) -> Run:
         chat_id=text_of(event.get("conversation_id")),
         question_id=text_of(event.get("ask_msg_id")),
     )
+
+
+def ack_event(answer: AnswerCompleted | AnswerFailed, *, error: str = "") -> AckEvent:
+    """Write the body of an acknowledgement.
+
+    Args:
+        answer: What is acknowledged.
+        error: Why it is refused, or "" when it is taken.
+    """
+    event: AckEvent = {
+        "reply_to_event_id": answer.id,
+        "run_id": answer.run.run_id,
+        "seq": answer.seq,
+        "ok": not error,
+    }
+    if error:
+        event["error"] = error
+    return event
 
 
 def read_ack(event: Mapping[str, Any], frame: object = "") -> Ack:

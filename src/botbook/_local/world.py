@@ -1,0 +1,205 @@
+"""The world in a box: gateways and the people who write to them, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from botbook._clock import SYSTEM, Clock
+from botbook._errors import ConfigError, LocalProtocolError
+from botbook._local.gateway import PREFIX, MitiGateway
+from botbook._local.memory import MemoryHttp, dial
+from botbook._local.persona import SCENARIOS, Stage
+from botbook._local.record import SentLog
+from botbook._net.transport import Transport
+from botbook.wire.contract import Opening
+
+__all__ = ["World"]
+
+T = TypeVar("T")
+
+#: Address of the world when no server stands in front of it. Nothing is sent there.
+_IN_MEMORY: Final = "http://localhost"
+#: Longest wait for the world's own loop, in seconds.
+_PATIENCE: Final = 5.0
+
+
+class World:
+    """Gateways, people and their scenario.
+
+    `start`, `stop` and `dial` belong to one event loop; `say`, `fault`, `cancel`, `log` and
+    `reset` may be called from any thread.
+
+    Args:
+        scenario: ``hello``, ``topical`` or ``quiet``.
+        speed: How many times faster than life.
+        seed: Of everything that is left to chance.
+        conversations: How many conversations of ``topical``; default all.
+        clock: Where time comes from.
+
+    Raises:
+        ConfigError: There is no such scenario, or the speed is not above 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenario: str = "hello",
+        speed: float = 1.0,
+        seed: int = 0,
+        conversations: int | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        if scenario not in SCENARIOS:
+            near = difflib.get_close_matches(scenario, SCENARIOS, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(SCENARIOS)}."
+            raise ConfigError(f"there is no scenario {scenario!r}", hint=hint)
+        if not speed > 0:
+            raise ConfigError(f"the speed must be above 0, not {speed}", hint="1 is as fast as life.")
+        self._log = SentLog(clock)
+        self.miti = MitiGateway(clock=clock, log=self._log)
+        self.http = MemoryHttp(self.miti)
+        self._play = SCENARIOS[scenario]
+        self._stage = Stage(
+            people=self.miti, clock=clock, speed=speed, seed=seed, conversations=conversations
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scenario: asyncio.Task[None] | None = None
+        self._sockets: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------------ its life
+
+    async def start(self) -> None:
+        """Begin: people speak up once the first client is there. A second call changes nothing."""
+        self._loop = asyncio.get_running_loop()
+        if self._scenario is None:
+            self._scenario = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self.miti.opened.wait()
+        await self._play(self._stage)
+
+    async def finished(self) -> None:
+        """Wait until everybody has said what they had to say."""
+        if self._scenario is not None:
+            await asyncio.wait({self._scenario})
+
+    @property
+    def state(self) -> str:
+        """``new``, ``waiting`` for a client, ``playing``, ``finished`` or ``stopped``."""
+        if self._scenario is None:
+            return "new"
+        if self._scenario.cancelled():
+            return "stopped"
+        if self._scenario.done():
+            return "finished"
+        return "playing" if self.miti.opened.is_set() else "waiting"
+
+    async def stop(self) -> None:
+        """Send everybody home and end every socket."""
+        if self._scenario is not None:
+            self._scenario.cancel()
+            await asyncio.wait({self._scenario})
+        await self.miti.close()
+        await asyncio.gather(*self._sockets)
+
+    # ------------------------------------------------------------------------ the way in
+
+    def credentials(self, base: str = _IN_MEMORY) -> dict[str, str]:
+        """Settings of a Miti client for this world: ``base_url``, ``app_id`` and ``app_secret``.
+
+        Args:
+            base: Address of the server in front of it; default none, in memory.
+        """
+        return {
+            "base_url": base + PREFIX,
+            "app_id": self.miti.app_id,
+            "app_secret": self.miti.app_secret,
+        }
+
+    async def dial(self, opening: Opening) -> Transport:
+        """Open a socket in memory.
+
+        Raises:
+            HandshakeError: The gateway refuses.
+        """
+        return await dial(self.miti, opening, self._sockets)
+
+    # ------------------------------------------------------------------------ playing with it
+
+    def say(self, user: str, text: str, *, group: str | None = None, name: str = "") -> str:
+        """Let a user write to the bot.
+
+        Args:
+            user: User id.
+            text: What they write.
+            group: In this group, mentioning the bot; default in private.
+            name: How the user is called.
+
+        Returns:
+            The message's id.
+        """
+        return self._here(lambda: self.miti.say(user, text, group=group, name=name))
+
+    def fault(self, kind: str, *, gateway: str = "miti", **options: Any) -> None:
+        """Misbehave; see `botbook._local.faults.FAULTS` for kinds and options.
+
+        Raises:
+            LocalProtocolError: There is no such gateway, fault or option.
+        """
+        if gateway != self.miti.name:
+            raise LocalProtocolError(f"there is no gateway {gateway!r} here", hint="Known: miti.")
+        self._here(lambda: self.miti.fault(kind, **options))
+
+    def cancel(self, run_id: str = "") -> str:
+        """Let the asker stop a streamed answer, the newest by default.
+
+        Returns:
+            Its run id.
+
+        Raises:
+            LocalProtocolError: No such answer is being streamed.
+        """
+        return self._here(lambda: self.miti.cancel(run_id))
+
+    def log(self, *, after: int = 0) -> list[dict[str, Any]]:
+        """What clients sent: ``n``, ``at`` (epoch seconds), ``gateway``, ``what`` and details, no secrets.
+
+        Args:
+            after: Only entries with a greater ``n``.
+        """
+        return self._here(lambda: self._log.entries(after=after))
+
+    def reset(self) -> None:
+        """Behave again; forget faults, log, conversations and waiting events."""
+        self._here(self._reset)
+
+    def _reset(self) -> None:
+        self.miti.reset()
+        self._log.clear()
+
+    def _here(self, do: Callable[[], T]) -> T:
+        """Run something on the loop of this world, wherever the caller is."""
+        loop = self._loop
+        if loop is None or not loop.is_running() or _running() is loop:
+            return do()
+        future: Future[T] = Future()
+        loop.call_soon_threadsafe(_settle, future, do)
+        return future.result(_PATIENCE)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _settle(future: Future[T], do: Callable[[], T]) -> None:
+    try:
+        future.set_result(do())
+    except Exception as error:
+        future.set_exception(error)
