@@ -173,7 +173,7 @@ class AsyncBot:
             start=self._claim,
             finish=self._finished,
             fetch=self._waiting_in_journal,
-            arm=self._arm,
+            actor=_Actor(self),
             extra={"bot": self},
             clock=clock,
         )
@@ -423,9 +423,6 @@ class AsyncBot:
                     log.warning("%s: use await, or a plain def", text)
                     return
 
-    def _arm(self, event: Event, blocking: bool) -> Event:
-        return event.bound(_BlockingActor(self) if blocking else _Actor(self))
-
     async def _claim(self, pairs: Sequence[tuple[int, Handler]]) -> None:
         """Keep on disk that handlers are about to start."""
         loop = asyncio.get_running_loop()
@@ -440,9 +437,9 @@ class AsyncBot:
         )
         await kept
 
-    def _finished(self, call: Call) -> None:
-        """Keep on disk how a call ended, and leave a row if it failed."""
-        journal = self._kept_by()
+    def _finished(self, calls: Sequence[Call]) -> None:
+        """Keep on disk how calls ended, and leave a row for each that failed."""
+        journal, now = self._kept_by(), self._clock.now()
         journal.store.mark(
             [
                 Mark(
@@ -450,17 +447,18 @@ class AsyncBot:
                     handler=call.handler,
                     version=call.version,
                     state=call.state,
-                    at=self._clock.now(),
+                    at=now,
                     seconds=call.seconds,
                     error=call.error,
                 )
+                for call in calls
             ]
         )
-        if call.error:
-            self._problems.append(call)
-            if call.event.type != "handler.failed":  # a handler of failures that fails must not feed itself
-                now = self._clock.now()
-                journal.keep([failed_event(call, gateway=self.gateway, bot=self.name, now=now)])
+        failed = [call for call in calls if call.error]
+        self._problems.extend(failed)
+        # A handler of failures that fails must not feed itself.
+        shown = [call for call in failed if call.event.type != "handler.failed"]
+        journal.keep([failed_event(call, gateway=self.gateway, bot=self.name, now=now) for call in shown])
 
     async def _waiting_in_journal(self, event: Event, after_seq: int, limit: int) -> list[Row]:
         return await asyncio.to_thread(
@@ -673,29 +671,26 @@ class AsyncBot:
 
 
 class _Actor:
-    """What an event of an ``async def`` handler acts with."""
+    """What a handler's event acts with: awaitables where a loop runs, else deeds."""
 
     def __init__(self, bot: AsyncBot) -> None:
         self._bot = bot
 
-    def reply(self, event: Event, text: str, *, markdown: bool = True) -> Awaitable[Sent]:
-        return self._bot.reply(event, text, markdown=markdown)
+    def reply(self, event: Event, text: str, *, markdown: bool = True) -> Any:
+        work = self._bot.reply(event, text, markdown=markdown)
+        return work if _on_a_loop() else self._bot.run(work)
 
-    def answer(self, event: Event) -> Answer:
-        return self._bot.answer(event)
+    def answer(self, event: Event) -> Answer | BlockingAnswer:
+        answer = self._bot.answer(event)
+        return answer if _on_a_loop() else BlockingAnswer(answer, handler_loop().run)
 
 
-class _BlockingActor:
-    """What an event of a plain ``def`` handler acts with: each call has acted when it returns."""
-
-    def __init__(self, bot: AsyncBot) -> None:
-        self._bot = bot
-
-    def reply(self, event: Event, text: str, *, markdown: bool = True) -> Sent:
-        return io_loop().run(self._bot.reply(event, text, markdown=markdown))
-
-    def answer(self, event: Event) -> BlockingAnswer:
-        return BlockingAnswer(self._bot.answer(event), handler_loop().run)
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Bot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
@@ -59,8 +59,8 @@ EVENT_TYPES: Final[dict[str, str]] = {
 class Actor(Protocol):
     """What an event needs to act: a bot, as the handler's side sees it.
 
-    For an ``async def`` handler each method returns an awaitable; for a plain ``def`` it has
-    acted when it returns.
+    Called where a loop runs, as in an ``async def`` handler, each method returns an awaitable;
+    called elsewhere, as in a plain ``def``, it has acted when it returns.
     """
 
     def reply(self, event: Event, text: str, *, markdown: bool = True) -> Any:
@@ -166,9 +166,9 @@ class Event:
         """
         return self._actor().answer(self)
 
-    def bound(self, actor: Actor) -> Event:
-        """The same event, able to act."""
-        return replace(self, actor=actor)
+    def bind(self, actor: Actor) -> None:
+        """Make this event able to act. The one thing about it that is not frozen."""
+        object.__setattr__(self, "actor", actor)
 
     def _actor(self) -> Actor:
         if self.actor is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def reconnects():
         with server(after="drop") as address:
             run(client, address, count=1, seconds=14)
             times = report(address)["handshakes"]
-        gaps = [later - at - 6 for at, later in zip(times, times[1:], strict=False)]
+        gaps = [later - at - 6 for at, later in itertools.pairwise(times)]
         print(f"  {client:8} {', '.join(f'{gap:.2f}' for gap in gaps)}")
 
 

@@ -27,9 +27,9 @@ class Desk:
         self.bus = Bus(
             self.router,
             start=self._start,
-            finish=self.calls.append,
+            finish=self.calls.extend,
             fetch=self._fetch,
-            arm=lambda event, blocking: event,
+            actor=None,
             extra={"bot": "bot"},
             **options,
         )
@@ -53,6 +53,7 @@ class Desk:
     async def quiet(self):
         while self.bus._chats:
             await asyncio.sleep(0)
+        await asyncio.sleep(0)  # what has ended is kept at the next turn of the loop
 
     def states(self):
         return [call.state for call in self.calls]

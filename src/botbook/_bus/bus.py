@@ -20,7 +20,7 @@ from typing import Any, Final
 from botbook._bus.handler import Call, Handler, State
 from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
-from botbook.events import Event
+from botbook.events import Actor, Event
 
 __all__ = ["Bus", "Row"]
 
@@ -64,9 +64,9 @@ class Bus:
     Args:
         router: Says which handlers an event goes to.
         start: Keeps on disk that handlers start, before they do. Called with (seq, handler) pairs.
-        finish: Keeps on disk how a call ended.
+        finish: Keeps on disk how calls ended.
         fetch: Reads more of a chat from the journal: (event, after_seq, limit) → rows.
-        arm: Gives an event its actor: (event, blocking) → event.
+        actor: What events act with.
         extra: What handlers may ask for besides the event's own columns.
         clock: Time.
     """
@@ -76,16 +76,16 @@ class Bus:
         router: Router,
         *,
         start: Callable[[Sequence[tuple[int, Handler]]], Awaitable[None]],
-        finish: Callable[[Call], None],
+        finish: Callable[[Sequence[Call]], None],
         fetch: Callable[[Event, int, int], Awaitable[list[Row]]],
-        arm: Callable[[Event, bool], Event],
+        actor: Actor,
         extra: dict[str, Any],
         clock: Clock = SYSTEM,
         concurrency: int = CONCURRENCY,
         per_chat: int = PER_CHAT,
     ) -> None:
         self._router = router
-        self._start, self._finish, self._fetch, self._arm = start, finish, fetch, arm
+        self._start, self._finish, self._fetch, self._actor = start, finish, fetch, actor
         self._extra = extra
         self._clock = clock
         self._per_chat = per_chat
@@ -94,6 +94,9 @@ class Bus:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="botbook-def")
         self._stopping = False
+        self._ended: list[Call] = []
+        self._claims: list[tuple[int, Handler]] = []
+        self._claimed: asyncio.Task[None] | None = None
         self.handled = 0
         self.spilled = 0
 
@@ -150,8 +153,19 @@ class Bus:
         ]
         pairs = [(seq, handler) for seq, _, handlers in claims for handler in handlers]
         if pairs:
-            await self._start(pairs)
+            await self._started(pairs)
         return [(seq, event, [h.name for h in handlers]) for seq, event, handlers in claims if handlers]
+
+    async def _started(self, pairs: Sequence[tuple[int, Handler]]) -> None:
+        """One commit for all chats that claim in the same turn of the loop."""
+        self._claims += pairs
+        if self._claimed is None:
+            self._claimed = asyncio.ensure_future(self._keep_claims())
+        await asyncio.shield(self._claimed)
+
+    async def _keep_claims(self) -> None:
+        claims, self._claims, self._claimed = self._claims, [], None
+        await self._start(claims)
 
     async def _refill(self, chat: _Chat, event: Event) -> None:
         """Fetch from the journal what had no room."""
@@ -202,8 +216,8 @@ class Bus:
             self._note(seq, event, handler, time.perf_counter() - began, state, problem)
 
     async def _run(self, event: Event, handler: Handler) -> None:
-        armed = self._arm(event, not handler.is_async)
-        args, kwargs = handler.bind(armed, self._extra)
+        event.bind(self._actor)
+        args, kwargs = handler.bind(event, self._extra)
         if handler.is_async:
             await handler.function(*args, **kwargs)
         else:
@@ -226,7 +240,7 @@ class Bus:
             error = f"{type(problem).__name__}: {problem}".rstrip(": ")
         now = self._clock.now()
         handler.stats.note(seconds, error, now)
-        self._finish(
+        self._ended.append(
             Call(
                 seq=seq,
                 event=event,
@@ -239,6 +253,13 @@ class Bus:
                 traceback=_users_part(problem) if problem is not None else "",
             )
         )
+        if len(self._ended) == 1:  # those that end in the same turn of the loop are kept together
+            asyncio.get_running_loop().call_soon(self._keep_ended)
+
+    def _keep_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        if ended:
+            self._finish(ended)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -257,6 +278,7 @@ class Bus:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=0.1)
+        self._keep_ended()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
