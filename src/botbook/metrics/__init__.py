@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from botbook.metrics._facts import Facts, Gap, facts
+from botbook.metrics.people import active_users, retention, user_growth
 from botbook.metrics.replies import response_latency
-from botbook.metrics.traffic import volume
+from botbook.metrics.traffic import hour_weekday, volume
 
-__all__ = ["Facts", "Gap", "facts", "response_latency", "volume"]
+__all__ = [
+    "Facts",
+    "Gap",
+    "active_users",
+    "facts",
+    "hour_weekday",
+    "response_latency",
+    "retention",
+    "user_growth",
+    "volume",
+]

@@ -20,7 +20,7 @@ from botbook.metrics._facts import Facts, Gap, attach
 from botbook.metrics._gaps import find_gaps, merged
 from botbook.metrics._time import Buckets, Ints, buckets, freq_named, micros, moment, zone_named
 
-__all__ = ["MESSAGES", "Columns", "Rows", "Strings", "read"]
+__all__ = ["MESSAGES", "Columns", "Rows", "Strings", "codes", "micros_of", "read", "without_echoes"]
 
 Strings = str | Sequence[str]
 
@@ -219,10 +219,19 @@ def read(
 
 
 def without_echoes(messages: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """Keep the first of the rows that say the same message."""
+    """Keep the first of the rows that say the same message.
+
+    A message that was sent to a user by id has no chat until its echo tells: then the echo stays.
+    """
     named = messages.filter(nw.col("message_id") != "")
-    same = ["gateway", "bot", "chat_id", "role", "message_id"]
-    return _join_back(messages, named.unique(same, keep="first", maintain_order=True), named)
+    same = ["gateway", "bot", "role", "message_id"]
+    kept = named.unique([*same, "chat_id"], keep="first", maintain_order=True)
+    homeless = kept.filter(nw.col("chat_id") == "")
+    if len(homeless):
+        twins = kept.filter(nw.col("chat_id") != "").select(*same)
+        twice = homeless.join(twins.unique(), on=same, how="semi")
+        kept = kept.join(twice.select("order"), on="order", how="anti")
+    return _join_back(messages, kept, named)
 
 
 def _join_back(table: nw.DataFrame[Any], kept: nw.DataFrame[Any], of: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
@@ -254,7 +263,13 @@ def _gaps(table: nw.DataFrame[Any], end: int | None) -> tuple[Gap, ...]:
         return ()
     links = table.filter(nw.col("type").str.starts_with("connection.")).sort("at_us", "order")
     columns = ["gateway", "bot", "type", "at_us", "latency_s"]
-    return tuple(find_gaps(links.select(*columns).iter_rows(), end_us=end))
+
+    def last_seen(gateway: str, bot: str, before: int) -> int | None:
+        mine = (nw.col("gateway") == gateway) & (nw.col("bot") == bot) & (nw.col("at_us") < before)
+        seen: int | None = table.filter(mine)["at_us"].max()
+        return seen
+
+    return tuple(find_gaps(links.select(*columns).iter_rows(), end_us=end, last_seen=last_seen))
 
 
 def _asked_for(as_of: datetime | None) -> int | None:
@@ -285,7 +300,7 @@ def _opened(frame: Any) -> tuple[nw.LazyFrame[Any], str]:
 def _collected(source: nw.LazyFrame[Any]) -> pa.Table:
     try:
         return source.collect("pyarrow").to_native()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ConfigError(
             f"a column mixes kinds of values: {error}", hint="Make each column of one type."
         ) from None
@@ -356,3 +371,14 @@ def _native(table: pa.Table, kind: str) -> Any:
 def micros_of(table: nw.DataFrame[Any], name: str = "at_us") -> Ints:
     """A time column as numbers."""
     return np.asarray(table[name].to_numpy(), dtype=np.int64)
+
+
+def codes(table: nw.DataFrame[Any], *names: str) -> nw.Series[Any]:
+    """Text columns as one column of numbers: equal text, equal number."""
+    text = table[names[0]]
+    if len(names) > 1:
+        text = table.select(joined=nw.concat_str(*names, separator="\x1f"))["joined"]
+    column = text.to_native()
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    numbers = np.asarray(column.dictionary_encode().indices, dtype=np.int64)
+    return nw.new_series("codes", numbers, nw.Int64, backend="pyarrow")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from botbook.metrics._facts import Gap
 from botbook.metrics._time import MICROS, moment
@@ -13,30 +13,37 @@ __all__ = ["find_gaps", "merged"]
 #: gateway, bot, type, at in microseconds, latency_s
 LinkRow = tuple[str, str, str, int, float | None]
 Span = tuple[int, int]
+Link = tuple[str, str]
+LastSeen = Callable[[str, str, int], int | None]
 
 
-def find_gaps(rows: Iterable[LinkRow], *, end_us: int) -> Iterator[Gap]:
+def find_gaps(rows: Iterable[LinkRow], *, end_us: int, last_seen: LastSeen) -> Iterator[Gap]:
     """Gaps of each connection, in order, without overlap.
 
-    A gap runs from ``connection.closed`` to the next ``connection.opened``, or to the end; a
-    ``connection.gap`` row adds the ``latency_s`` seconds before it.
+    A gap runs from ``connection.closed`` to the next ``connection.opened``, or to the end. Where a
+    connection opens twice without having closed, its kernel died: the gap runs from the last row
+    before. A ``connection.gap`` row with a length adds the ``latency_s`` seconds before it.
 
     Args:
         rows: Connection rows in the order of time.
         end_us: Where a gap that is still open is cut, in microseconds since 1970.
+        last_seen: Gateway, bot, time → the time of that bot's last row before, or None.
     """
-    closed: dict[tuple[str, str], int] = {}
-    spans: dict[tuple[str, str], list[Span]] = {}
+    since: dict[Link, int | None] = {}  # None: it is open
+    spans: dict[Link, list[Span]] = {}
     for gateway, bot, kind, at, seconds in rows:
         link = (gateway, bot)
         if kind == "connection.closed":
-            closed.setdefault(link, at)
-        elif kind == "connection.opened" and link in closed:
-            spans.setdefault(link, []).append((closed.pop(link), at))
+            since[link] = at if since.get(link) is None else since[link]
+        elif kind == "connection.opened":
+            down = last_seen(gateway, bot, at) if since.get(link, at) is None else since.get(link, at)
+            spans.setdefault(link, []).append((at if down is None else down, at))
+            since[link] = None
         elif kind == "connection.gap" and seconds and math.isfinite(seconds) and seconds > 0:
             spans.setdefault(link, []).append((at - round(seconds * MICROS), at))
-    for link, since in closed.items():
-        spans.setdefault(link, []).append((since, end_us))
+    for link, down in since.items():
+        if down is not None:
+            spans.setdefault(link, []).append((down, end_us))
     for (_, bot), found in sorted(spans.items()):
         for start, end in merged(found):
             yield Gap(bot=bot, start=moment(start), end=moment(end))

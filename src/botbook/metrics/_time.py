@@ -20,6 +20,7 @@ from botbook._errors import ConfigError
 __all__ = [
     "FREQS",
     "MICROS",
+    "NEVER",
     "Buckets",
     "buckets",
     "freq_named",
@@ -34,6 +35,7 @@ __all__ = [
 MICROS: Final = 1_000_000
 #: Bucket → its usual length in seconds.
 FREQS: Final[dict[str, int]] = {"h": 3_600, "D": 86_400, "W": 7 * 86_400, "M": 30 * 86_400}
+NEVER: Final = int(np.iinfo(np.int64).max)
 MAX_BUCKETS: Final = 50_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 QUARTER: Final = 15 * 60 * MICROS  # zones of our time change on a quarter of an hour

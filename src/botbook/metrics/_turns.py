@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import narwhals as nw
 import numpy as np
-import pyarrow as pa
 
-from botbook.metrics._frame import MESSAGES, Rows, micros_of, without_echoes
-from botbook.metrics._time import MICROS, Ints
+from botbook.metrics._frame import MESSAGES, Rows, codes, micros_of, without_echoes
+from botbook.metrics._time import MICROS, NEVER, Ints
 
 __all__ = ["IDLE_S", "PAIRING", "Turns", "find_turns", "talk_of"]
 
@@ -25,7 +24,6 @@ IDLE_S: Final = 1800.0
 PAIRING: Final = ("role", "chat_id")
 SHARPER: Final = ("user_id", "reply_to", "message_id")
 DELTA: Final = "message.delta"
-NEVER: Final = np.iinfo(np.int64).max
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -66,17 +64,8 @@ def talk_of(rows: Rows) -> nw.DataFrame[Any]:
     whole = without_echoes(rows.only(nw.col("type").is_in(MESSAGES), spoken))
     pieces = rows.only(nw.col("type") == DELTA, nw.col("role") == "assistant")
     table = nw.concat([whole, pieces]) if len(pieces) else whole
-    named = nw.concat_str("gateway", "bot", "chat_id", separator="\x1f")
-    table = table.with_columns(chat=codes(table.select(name=named)["name"]))
+    table = table.with_columns(chat=codes(table, "gateway", "bot", "chat_id"))
     return table.sort("chat", "at_us", "order")
-
-
-def codes(names: nw.Series[Any]) -> nw.Series[Any]:
-    """Text as numbers: equal text, equal number."""
-    column = names.to_native()
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    numbers = np.asarray(column.dictionary_encode().indices, dtype=np.int64)
-    return nw.new_series("codes", numbers, nw.Int64, backend="pyarrow")
 
 
 def find_turns(rows: Rows, *, idle: float = IDLE_S) -> Turns:
@@ -132,7 +121,7 @@ def _answers(talk: nw.DataFrame[Any], at: Ints, anchor: Ints) -> tuple[Ints, Int
     asked = anchor[outputs]
     np.minimum.at(first, asked, at[outputs])
     answer[asked[::-1]] = outputs[::-1]  # the earliest is written last
-    ids = micros_of(talk.select(codes=codes(talk["message_id"])), "codes") if len(at) else at
+    ids = codes(talk, "message_id").to_numpy()
     named = np.asarray(talk["message_id"].to_numpy() != "", dtype=bool)[outputs]
     explicit = np.asarray(talk["reply_to"].to_numpy() != "", dtype=bool)[outputs]
     opening = answer[asked]
@@ -148,7 +137,7 @@ def _runs(
     mine = np.flatnonzero(user)
     if not len(mine):
         return mine, mine
-    who = micros_of(talk.select(codes=codes(talk["user_id"])), "codes")[mine]
+    who = codes(talk, "user_id").to_numpy()[mine]
     breaks = (chat[mine][1:] != chat[mine][:-1]) | (who[1:] != who[:-1])
     breaks |= (at[mine][1:] - at[mine][:-1]) > idle * MICROS
     breaks |= first[mine][:-1] != NEVER

@@ -1,4 +1,4 @@
-"""How much, by whom and when: volume, users, growth, retention, hours."""
+"""How much and when: volume, hours."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import narwhals as nw
 
-from botbook.metrics._frame import Columns, Strings, micros_of, read
+from botbook.metrics._counts import spread_groups, tally
+from botbook.metrics._frame import MESSAGES, Columns, Strings, read, without_echoes
 from botbook.metrics._statistics import rate
-from botbook.metrics._time import Buckets
+from botbook.metrics._time import local
 
-__all__ = ["volume"]
+__all__ = ["hour_weekday", "volume"]
 
 #: Series that are always there, so that silence shows as 0.
 ROLES: Final = ("user", "assistant")
@@ -61,26 +62,43 @@ def volume(
     return rows.give(made, used=len(messages), echoes=echoes)
 
 
-def tally(
-    table: nw.DataFrame[Any], cut: Buckets | None, columns: list[str], *, distinct: str = ""
-) -> dict[tuple[Any, ...], int]:
-    """Rows per bucket and group, or distinct values of one column; what is not there is 0."""
-    if cut is None:
-        return {}
-    index = nw.new_series("slot", cut.index(micros_of(table)), nw.Int64, backend="pyarrow")
-    what = nw.col(distinct).n_unique() if distinct else nw.len()
-    grouped = (
-        table.with_columns(index)
-        .group_by("slot", *columns)
-        .agg(what.alias("n"))
-        .select("slot", *columns, "n")
-    )
-    return {row[:-1]: row[-1] for row in grouped.iter_rows()}
+def hour_weekday(frame: Any, *, tz: str = "UTC", by: Strings = (), as_of: datetime | None = None) -> Any:
+    """Mean user messages per local weekday and hour.
 
+    The count is divided by the number of such hours in the range, by their true length: an hour
+    that the clock skipped is not counted, one that came twice counts twice (bots.md 3c).
 
-def spread_groups(
-    made: Columns, names: list[str], groups: list[tuple[str, ...]], cut: Buckets | None
-) -> None:
-    """Add the group columns, repeated for each bucket."""
-    for position, name in enumerate(names):
-        made.text(name, [group[position] for _ in range(len(cut or ())) for group in groups])
+    Args:
+        frame: Events, as `bot.events()` makes.
+        tz: Zone of days and hours.
+        by: Columns to group by.
+        as_of: Leave out what happened later; default the time of the last row.
+
+    Returns:
+        168 rows per group: the columns of `by`, weekday (0 is Monday), hour, messages, hours (how
+        many such hours there were), mean (messages an hour; NaN where there was none), gap_s.
+
+    Raises:
+        ConfigError: A column is missing, or a parameter is wrong.
+    """
+    rows = read(frame, metric="hour_weekday", needs=["role"], tz=tz, freq="h", by=by, as_of=as_of)
+    messages = without_echoes(rows.only(nw.col("type").is_in(MESSAGES), nw.col("role") == "user"))
+    cut, groups = rows.buckets(), rows.groups(messages)
+    counts = tally(messages, cut, [*rows.by])
+    cells = [(day, hour) for day in range(7) for hour in range(24)]
+    where = [local(int(edge), rows.zone) for edge in (cut.edges[:-1] if cut else [])]
+    slots: dict[tuple[int, int], list[int]] = {cell: [] for cell in cells}
+    for k, at in enumerate(where):
+        slots[at.weekday(), at.hour].append(k)
+    lengths, gaps = (cut.hours(), cut.overlap_s(rows.spans())) if cut else ([], [])
+    order = [(group, cell) for group in groups for cell in cells] if cut else []
+    found = [sum(counts.get((k, *group), 0) for k in slots[cell]) for group, cell in order]
+    hours = [sum(lengths[k] for k in slots[cell]) for _, cell in order]
+    made = Columns()
+    for position, name in enumerate(rows.by):
+        made.text(name, [group[position] for group, _ in order])
+    made.count("weekday", [cell[0] for _, cell in order]).count("hour", [cell[1] for _, cell in order])
+    made.count("messages", found).number("hours", hours)
+    made.number("mean", [rate(count, hour) for count, hour in zip(found, hours, strict=True)])
+    made.number("gap_s", [sum(gaps[k] for k in slots[cell]) for _, cell in order])
+    return rows.give(made, used=len(messages))
