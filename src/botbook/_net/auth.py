@@ -96,7 +96,7 @@ class TokenSource:
         self._rng = rng or random.Random()
         self._delays = backoff(self._rng)
         self._held: _Held | None = None
-        self._fetch: asyncio.Task[str] | None = None
+        self._fetch: asyncio.Task[_Held] | None = None
         self._not_before = -math.inf
 
     @classmethod
@@ -139,20 +139,20 @@ class TokenSource:
             await asyncio.wait({self._fetch})
 
     @staticmethod
-    async def _share(fetch: asyncio.Task[str]) -> str:
+    async def _share(fetch: asyncio.Task[_Held]) -> str:
         """Wait for a fetch that others may be waiting for too, so that leaving does not end it."""
         await asyncio.wait({fetch})
         if fetch.cancelled():
             raise ConnectionLost(1001, "closed while a token was being fetched")
-        return fetch.result()
+        return fetch.result().value
 
-    def _begin(self) -> asyncio.Task[str]:
+    def _begin(self) -> asyncio.Task[_Held]:
         if self._fetch is None or self._fetch.done():
             self._fetch = asyncio.get_running_loop().create_task(self._fetch_once(), name="botbook-token")
             self._fetch.add_done_callback(_seen)
         return self._fetch
 
-    async def _fetch_once(self) -> str:
+    async def _fetch_once(self) -> _Held:
         request = self._request()
         assert request is not None
         assert self._http is not None
@@ -163,8 +163,8 @@ class TokenSource:
             self._not_before = self._clock.monotonic() + next(self._delays)
             raise
         self._delays = backoff(self._rng)
-        self._held = _held(token, started)
-        return token.value
+        self._held = held = _held(token, started)
+        return held  # not the text itself, for the repr of a task shows its result
 
 
 def _held(token: Token, at: float) -> _Held:
@@ -173,7 +173,7 @@ def _held(token: Token, at: float) -> _Held:
     return _Held(token.value, at + life - margin, at + life)
 
 
-def _seen(fetch: asyncio.Task[str]) -> None:
+def _seen(fetch: asyncio.Task[_Held]) -> None:
     """Take note of a failure that nobody waits for: the held token goes on to its end."""
     if not fetch.cancelled():
         fetch.exception()

@@ -23,7 +23,7 @@ from botbook._errors import (
 from botbook._net.auth import TokenSource, auth_flow
 from botbook._net.backoff import backoff, retry_after
 from botbook._net.proxy import proxy_for
-from botbook._net.reach import origin, unreachable
+from botbook._net.reach import check_headers, origin, unreachable
 from botbook._net.transport import load
 from botbook.wire.contract import HttpRequest, Response
 
@@ -115,6 +115,7 @@ class AiohttpHttp:
         headers = dict(request.headers)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        check_headers(headers)
         async with self._opened().request(
             request.method,
             request.url,
@@ -182,7 +183,7 @@ def _mapped(error: Exception, request: HttpRequest, timeout: float) -> BotbookEr
         case aiohttp.InvalidURL() | ValueError():
             return ConfigError(
                 f"a request to {where} cannot be sent as it is",
-                hint="Look for a line break or a stray character in the token, the ids and the address.",
+                hint="Look for a stray character in the ids and the address.",
             )
         case _:
             return ConnectionLost(1006, f"{where} hung up before its answer was complete")

@@ -275,13 +275,16 @@ class Link:
 
     def _finished(self, task: asyncio.Task[NoReturn]) -> None:
         """The task ends by an error that is final, or because it was cancelled."""
-        if not task.cancelled():
-            self.last_error = task.exception()
+        error = None if task.cancelled() else task.exception()
+        if self._state is LinkState.STOPPED:
+            return
+        if error is not None and self._state is not LinkState.STOPPING:
+            self.last_error = error
             self._set(LinkState.FAILED)
-        elif self._state is not LinkState.STOPPED:
-            if self._state is not LinkState.STOPPING:
-                self._set(LinkState.STOPPING)
-            self._set(LinkState.STOPPED)
+            return
+        if self._state is not LinkState.STOPPING:
+            self._set(LinkState.STOPPING)
+        self._set(LinkState.STOPPED)
 
     async def _try(self) -> Exception:
         """One connection from token to end. Returns why it ended."""

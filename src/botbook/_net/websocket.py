@@ -41,7 +41,7 @@ from botbook._errors import (
 )
 from botbook._net.backoff import retry_after
 from botbook._net.proxy import proxy_for
-from botbook._net.reach import origin, unreachable
+from botbook._net.reach import check_headers, origin, unreachable
 from botbook.wire.contract import Frame, Opening
 
 __all__ = ["WebSocketTransport", "connect"]
@@ -90,8 +90,10 @@ class _Connection(client.ClientConnection):
         super().data_received(data)
         if self._inbox:
             self._wake()
-        if self.response is not None and self.protocol.state is not OPEN:
+        if self.protocol.state is not OPEN:
             self._end()
+            if self.protocol.handshake_exc is not None:
+                self.transport.abort()  # the library would wait for the peer to hang up
 
     def process_event(self, event: Event) -> None:
         if not isinstance(event, WireFrame):
@@ -244,7 +246,7 @@ async def connect(
 ) -> WebSocketTransport:
     """Open a WebSocket; the options are those of `botbook._net.transport.open_websocket`."""
     checked_url(opening.url, schemes=("ws", "wss"))
-    _check_headers(opening)
+    check_headers(opening.headers)
     try:
         return WebSocketTransport(
             await _Connect(
@@ -262,16 +264,6 @@ async def connect(
         )
     except (OSError, WebSocketException) as error:
         raise _mapped(error, origin(opening.url), open_timeout) from None
-
-
-def _check_headers(opening: Opening) -> None:
-    """Refuse what would break the request apart; the value stays unsaid, it may be a token."""
-    for name, value in opening.headers.items():
-        if not value.isascii() or not value.isprintable():
-            raise ConfigError(
-                f"the value of {name} holds a character that cannot be sent",
-                hint="Look for a line break or a stray character at the end of the token.",
-            )
 
 
 # ---------------------------------------------------------------------------- the error map
