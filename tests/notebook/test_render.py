@@ -125,5 +125,5 @@ def test_a_page_keeps_its_lines_and_cannot_break_its_fence():
 
 def test_a_report_counts_what_is_to_mend():
     assert "All is well." in render.report({"a": [("ok", "x", "y", "")]}).plain
-    assert "1 to mend" in render.report({"a": [("fix", "x", "y", "do")]}).plain
-    assert "note: y" in render.report({"a": [("note", "x", "y", "")]}).plain
+    assert "To mend: 1." in render.report({"a": [("fix", "x", "y", "do")]}).plain
+    assert "note  x: y" in render.report({"a": [("note", "x", "y", "")]}).plain

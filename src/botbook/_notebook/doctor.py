@@ -29,6 +29,8 @@ FRONT_ENDS: Final = {
     "JupyterHub": "JUPYTERHUB_USER",
     "Jupyter": "JPY_PARENT_PID",
 }
+#: Longest wait for the embedded world, in seconds.
+WORLD_SECONDS: Final = 15.0
 _REQUIREMENT: Final = re.compile(r"[\w.-]+")
 
 
@@ -40,7 +42,7 @@ def collect(
     Args:
         kernel: What runs the cells, as `kernel_of` gives it; "" for the command line.
         environ: Default `os.environ`.
-        world: Whether to connect to the embedded world, about a second.
+        world: Whether to serve and reach the embedded world over loopback, well under a second.
 
     Returns:
         Section → findings. No secret is in them.
@@ -117,19 +119,32 @@ def _settings(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _world() -> Finding:
-    """Connect to the embedded world, with a journal that is thrown away."""
-    from botbook.bot import connect
+    """Serve the embedded world on a loopback port and reach it, with a journal that is thrown away."""
+    from botbook._net.loop import io_loop
 
     began = time.perf_counter()
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="botbook-") as folder,
-            connect("sim", store=Path(folder) / "journal.sqlite") as bot,
-        ):
-            state = bot.status().state
+        with tempfile.TemporaryDirectory(prefix="botbook-") as folder:
+            state = io_loop().run(_reached(Path(folder) / "journal.sqlite"), timeout=WORLD_SECONDS)
     except BotbookError as error:
-        return "fix", "connection", str(error), error.hint
-    return "ok", "connection", f"{state} after {time.perf_counter() - began:.2f} s", ""
+        return "fix", "over loopback", str(error), error.hint or "Look for a proxy or a firewall."
+    return "ok", "over loopback", f"{state} after {time.perf_counter() - began:.2f} s", ""
+
+
+async def _reached(store: Path) -> str:
+    from botbook._local.server import serve
+    from botbook._local.world import World
+    from botbook.bot import AsyncBot
+
+    world = World(scenario="quiet")
+    server = await serve(world)
+    try:
+        await world.start()
+        async with AsyncBot("miti", name="doctor", store=store, **server.description()["miti"]) as bot:
+            return str(bot.status().state)
+    finally:
+        await world.stop()
+        await server.close()
 
 
 def _nest() -> Finding:

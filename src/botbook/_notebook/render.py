@@ -189,8 +189,19 @@ def report(sections: Mapping[str, Sequence[tuple[str, str, str, str]]]) -> View:
         for mark, name, text, fix in findings
     ]
     wrong = sum(mark == "fix" for findings in sections.values() for mark, *_ in findings)
-    caption = "All is well." if not wrong else f"{wrong} to mend: see the last column."
-    return table(["about", "what", "found", "to do"], rows, caption=caption)
+    caption = f"To mend: {wrong}." if wrong else "All is well."
+    view = table(["about", "what", "found", "to do"], rows, caption=caption)
+    return View(view.html, view.markdown, _plain_report(sections, caption))
+
+
+def _plain_report(sections: Mapping[str, Sequence[tuple[str, str, str, str]]], caption: str) -> str:
+    lines: list[str] = []
+    for title, findings in sections.items():
+        lines.append(title)
+        for mark, name, text, fix in findings:
+            lines.append(f"  {mark:<4}  {name}: {text}")
+            lines += [f"        -> {fix}"] if fix else []
+    return clean("\n".join([*lines, caption]))
 
 
 def figure(png: str, *, title: str, data: Any = None) -> View:

@@ -1,0 +1,234 @@
+"""The command line: ``botbook demo``, ``botbook sim``, ``botbook doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import select
+import signal
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from botbook._errors import BotbookError, CommandError, ConfigError, HandlerError
+
+__all__ = ["main"]
+
+#: Longest run of one cell of the demo, in seconds.
+CELL_SECONDS: Final = 60
+DEMO: Final = Path("notebooks", "00-start.ipynb")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The words after ``botbook``; default those of this process.
+
+    Returns:
+        The exit code: 0, 1 where something failed, 2 where the command or a setting is wrong.
+    """
+    try:
+        options = _parser().parse_args(argv)
+        code: int = options.run(options)
+    except BotbookError as error:
+        sys.stderr.write(f"botbook: {error}\nHint: {error.hint}\n" if error.hint else f"botbook: {error}\n")
+        return 2 if isinstance(error, CommandError | ConfigError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as botbook says everything."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(message, hint=f"See `{self.prog} -h`.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="botbook", description="A Jupyter toolkit for people who build chat bots.")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo = _verb(verbs, "demo", _demo, "run the first notebook on the embedded world and leave its page")
+    demo.add_argument(
+        "--out", type=Path, default=Path("botbook-demo.html"), help="the page; default %(default)s"
+    )
+    sim = _verb(verbs, "sim", _sim, "serve the embedded world on one port and print where, as a line of JSON")
+    sim.add_argument("--host", default="127.0.0.1", help="a loopback address; default %(default)s")
+    sim.add_argument("--port", type=int, default=0, help="default a free one")
+    sim.add_argument("--scenario", default="hello", help="what happens there; default %(default)s")
+    sim.add_argument("--speed", type=float, default=1.0, help="how many times faster than life")
+    sim.add_argument("--json", action="store_true", help="print the line of JSON and nothing else")
+    sim.add_argument("--for", type=float, dest="seconds", help="stop after so many seconds")
+    _verb(verbs, "doctor", _doctor, "check this machine, and say how to mend what is wrong")
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(run=run)
+    return verb
+
+
+# -- doctor ---------------------------------------------------------------------------------------
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from botbook._notebook import doctor, render
+
+    found = doctor.collect()
+    print(render.report(found))
+    return int(any(mark == "fix" for findings in found.values() for mark, *_ in findings))
+
+
+# -- sim ------------------------------------------------------------------------------------------
+
+
+def _sim(options: argparse.Namespace) -> int:
+    asyncio.run(_serve(options))
+    return 0
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    """Serve until told to stop: a signal, the end of standard input, or the time that was given."""
+    from botbook._local.server import serve
+    from botbook._local.world import World
+
+    world = World(scenario=options.scenario, speed=options.speed)
+    server = await serve(world, host=options.host, port=options.port)
+    try:
+        await world.start()
+        told = _told_to_stop()
+        print(json.dumps(server.description()), flush=True)
+        if not options.json:
+            sys.stderr.write("The embedded world is up; Ctrl-C stops it.\n")
+        await asyncio.wait_for(told.wait(), options.seconds)
+    except TimeoutError:
+        pass
+    finally:
+        await world.stop()
+        await server.close()
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Set on SIGINT, SIGTERM, and when the process that holds our standard input goes away."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, told.set)
+        except NotImplementedError:  # Windows: Ctrl-C comes as a KeyboardInterrupt
+            break
+    if _is_held(0):
+
+        def watch() -> None:
+            while os.read(0, 4096):
+                pass
+            loop.call_soon_threadsafe(told.set)
+
+        threading.Thread(target=watch, name="botbook-stdin", daemon=True).start()
+    return told
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether somebody holds the other end: a pipe or socket that has not ended yet.
+
+    A terminal, /dev/null or a pipe that nobody ever held says nothing when it ends.
+    """
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            return False
+        readable, _, _ = select.select([descriptor], [], [], 0)
+        return not readable or bool(os.read(descriptor, 4096))
+    except OSError:
+        return False
+
+
+# -- demo -----------------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    failure = run_notebook(demo_notebook(), options.out)
+    took = time.perf_counter() - began
+    print(f"The page is {options.out.absolute()} ({options.out.stat().st_size / 1e6:.1f} MB, {took:.0f} s).")
+    if failure:
+        raise HandlerError(f"the notebook failed: {failure}", hint="The page shows the cell and its error.")
+    return 0
+
+
+def demo_notebook() -> Path:
+    """The first notebook: of the installed package, else of the checkout.
+
+    Raises:
+        ConfigError: It is in neither.
+    """
+    package = Path(__file__).parent
+    for found in (package / "static" / DEMO, package.parents[1] / DEMO):
+        if found.is_file():
+            return found
+    raise ConfigError(f"{DEMO} is not there", hint="Install botbook from its wheel, or use its checkout.")
+
+
+def run_notebook(notebook: Path, page: Path) -> str:
+    """Run a notebook with a journal of its own and leave its page, whole in one file.
+
+    Args:
+        notebook: Which one.
+        page: Where the HTML goes.
+
+    Returns:
+        The last line of the error of the cell that failed, or "".
+
+    Raises:
+        ConfigError: The packages for it are missing, or the page cannot be written.
+    """
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    except ImportError as error:
+        raise _missing(error) from None
+    book = nbformat.read(notebook, as_version=4)
+    failure = ""
+    with tempfile.TemporaryDirectory(prefix="botbook-demo-") as folder:
+        client = NotebookClient(
+            book,
+            timeout=CELL_SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(notebook.parent)}},
+        )
+        try:
+            client.execute(env=os.environ | {"BOTBOOK_STORE": str(Path(folder, "journal.sqlite"))})
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            failure = str(error).strip().splitlines()[-1]
+    _write_page(book, page)
+    return failure
+
+
+def _write_page(book: Any, page: Path) -> None:
+    """Export to HTML that asks no other machine for anything."""
+    try:
+        from nbconvert import HTMLExporter
+    except ImportError as error:
+        raise _missing(error) from None
+    nowhere = {name: "" for name in HTMLExporter.class_trait_names() if name.endswith("_url")}
+    html, _ = HTMLExporter(embed_images=True, **nowhere).from_notebook_node(book)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{page} cannot be written: {error.strerror}", hint="Name another file with --out."
+        ) from None
+
+
+def _missing(error: ImportError) -> ConfigError:
+    return ConfigError(f"the demo needs {error.name}", hint="Install it: pip install 'botbook[run]'")

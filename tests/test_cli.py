@@ -1,0 +1,177 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import nbformat
+import pytest
+
+from botbook import cli
+from botbook._errors import BotbookError
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOTBOOK_STORE", str(tmp_path / "journal.sqlite"))
+    monkeypatch.setenv("BOTBOOK_PROFILES", str(tmp_path / "profiles.toml"))
+    return tmp_path
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["-h"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^    (\w+)", out, re.MULTILINE) == ["demo", "sim", "doctor"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["dmo"], "invalid choice: 'dmo'"),
+        ([], "COMMAND"),
+        (["sim", "--port", "x"], "invalid int value"),
+        (["sim", "--scenario", "helo"], "no scenario 'helo'"),
+        (["sim", "--host", "0.0.0.0"], "reachable from outside"),
+        (["sim", "--speed", "0"], "speed must be above 0"),
+        (["doctor", "--nope"], "--nope"),
+    ],
+)
+def test_a_wrong_command_is_two_lines_and_code_2(argv, words, capsys):
+    assert cli.main(argv) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("botbook: ")
+    assert words in first
+    assert second.startswith("Hint: ")
+
+
+def test_a_failure_is_code_1_and_the_stop_key_130(monkeypatch, capsys):
+    def fail(options):
+        raise BotbookError("it broke")
+
+    monkeypatch.setattr(cli, "_doctor", fail)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == "botbook: it broke\n"
+
+    def stop(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_doctor", stop)
+    assert cli.main(["doctor"]) == 130
+
+
+def test_doctor_tells_and_its_code_follows(capsys, monkeypatch):
+    assert cli.main(["doctor"]) == 0
+    assert "All is well." in capsys.readouterr().out
+    monkeypatch.setenv("BOTBOOK_STORE", ":memory:")
+    assert cli.main(["doctor"]) == 1
+    assert "-> Name a file." in capsys.readouterr().out
+
+
+class Served:
+    """``botbook sim`` as another program runs it."""
+
+    def __init__(self, *options, stdin=subprocess.PIPE):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "botbook", "sim", *options],
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.guard = threading.Timer(30, self.process.kill)
+        self.guard.start()
+        self.line = json.loads(self.process.stdout.readline())
+
+    def end(self):
+        out, err = self.process.communicate(timeout=10)
+        self.guard.cancel()
+        return self.process.returncode, out, err
+
+
+def test_sim_serves_and_ends_with_the_process_that_holds_it():
+    served = Served("--json", "--scenario", "quiet")
+    request = urllib.request.Request(
+        served.line["control"] + "/status",
+        headers={"Authorization": f"Bearer {served.line['control_token']}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+    assert served.line["miti"]["base_url"].startswith("http://127.0.0.1:")
+    assert {"app_id", "app_secret"} <= set(served.line["miti"])
+    assert served.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_sim_ends_on_a_signal(number):
+    served = Served(stdin=subprocess.DEVNULL)
+    served.process.send_signal(number)
+    code, _, err = served.end()
+    assert code == 0
+    assert err == "The embedded world is up; Ctrl-C stops it.\n"
+
+
+def test_sim_ends_after_its_time(capsys):
+    assert cli.main(["sim", "--for", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["control"].endswith("/control")
+
+
+def test_only_a_pipe_that_somebody_holds_is_a_leash(tmp_path):
+    reading, writing = os.pipe()
+    assert cli._is_held(reading)
+    os.write(writing, b"x")
+    assert cli._is_held(reading)
+    os.close(writing)
+    assert not cli._is_held(reading)
+    os.close(reading)
+    with open(os.devnull) as nothing:
+        assert not cli._is_held(nothing.fileno())
+    assert not cli._is_held(reading)
+
+
+def test_the_demo_says_when_its_notebook_is_missing(monkeypatch, capsys, place):
+    monkeypatch.setattr(cli, "DEMO", place / "nothing.ipynb")
+    assert cli.main(["demo"]) == 2
+    assert "is not there" in capsys.readouterr().err
+
+
+def test_the_demo_says_what_to_install(monkeypatch, capsys, place):
+    (place / "book.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook()))
+    monkeypatch.setattr(cli, "DEMO", place / "book.ipynb")
+    monkeypatch.setitem(sys.modules, "nbclient", None)
+    assert cli.main(["demo"]) == 2
+    assert "pip install 'botbook[run]'" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "nbclient")
+    monkeypatch.setitem(sys.modules, "nbconvert", None)
+    assert cli.main(["demo"]) == 2
+    assert "the demo needs nbconvert" in capsys.readouterr().err
+
+
+@pytest.mark.kernel
+def test_the_demo_leaves_a_page_that_needs_no_other_machine(monkeypatch, capsys, place):
+    book = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A title"),
+            nbformat.v4.new_code_cell("%load_ext botbook\n%bot connect sim"),
+            nbformat.v4.new_code_cell("import os; print(os.environ['BOTBOOK_STORE'])"),
+            nbformat.v4.new_code_cell("%bot nonsense"),
+        ]
+    )
+    (place / "book.ipynb").write_text(nbformat.writes(book))
+    monkeypatch.setattr(cli, "DEMO", place / "book.ipynb")
+    assert cli.main(["demo", "--out", "out/page.html"]) == 1
+    said = capsys.readouterr()
+    assert str(place / "out" / "page.html") in said.out
+    assert "the notebook failed: CommandError: there is no verb" in said.err
+    html = (place / "out" / "page.html").read_text(encoding="utf-8")
+    assert "A title" in html
+    assert "sim (current)" in html
+    assert str(place / "journal.sqlite") not in html
+    fetched = re.findall(
+        r"""(?:\bsrc|<link[^>]*href|\bimport|@import|url)\s*[=(\s]\s*["'(]*(https?:[^"')\s]+)""", html
+    )
+    assert fetched == []
+    (place / "a-file").write_text("")
+    assert cli.main(["demo", "--out", "a-file/page.html"]) == 2
