@@ -170,6 +170,10 @@ class MitiGateway:
         """How many answers the client has given in a chat, begun ones included."""
         return self._chats.of(user=user, group=group).answers
 
+    def written(self, run_id: str) -> str:
+        """What has come of an answer that is being streamed."""
+        return self._answers.written(run_id)
+
     def cancel(self, run_id: str = "") -> str:
         """Let the asker stop a streamed answer.
 
