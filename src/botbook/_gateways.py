@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from botbook._clock import Clock
-from botbook._config import Settings
+from botbook._config import Settings, checked_url
 from botbook._errors import ConfigError
 from botbook._net.http import AiohttpHttp, Http
 from botbook._net.transport import Transport, open_websocket
@@ -56,7 +56,10 @@ def _miti(made: Settings, clock: Clock) -> Gateway:
             hint="Set MITI_APP_ID and MITI_APP_SECRET, or put both into a profile.",
         )
     wire = MitiWire(
-        base_url=made.base_url, app_id=made.app_id, app_secret=made.app_secret.reveal(), name=made.name
+        base_url=checked_url(made.base_url),
+        app_id=made.app_id,
+        app_secret=made.app_secret.reveal(),
+        name=made.name,
     )
     return Gateway(wire=wire, dial=open_websocket, http=AiohttpHttp())
 

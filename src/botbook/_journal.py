@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from botbook._clock import Clock
@@ -33,6 +32,8 @@ class Journal:
 
     Args:
         path: The store's file, or None for the default place.
+        gateway: Whose events these are.
+        bot: Of which connection.
         clock: Time.
 
     Attributes:
@@ -43,13 +44,17 @@ class Journal:
         StoreError: The file cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, *, clock: Clock) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, *, gateway: str, bot: str, clock: Clock) -> None:
+        self._gateway = gateway
+        self._bot = bot
         self._clock = clock
         self.trouble: StoreError | None = None
         self.store = Store(path, on_trouble=self._on_trouble)
         self._frame = LiveFrame(self.store)
         self._watches: tuple[Watch, ...] = ()
         self._recorder: Recorder | None = None
+        self._began = self.store.head() - 1
+        self._waited: dict[str, int] = {}
 
     def watch(self, call: Watch) -> None:
         """Have rows handed on once they are on disk; called on the writer's thread."""
@@ -83,35 +88,42 @@ class Journal:
         return self._frame.events(**filters)
 
     async def wait(self, type: str, *, count: int, timeout: float) -> list[Event]:
-        """The next `count` events of a type or pattern.
+        """The next `count` events of a type or pattern that no earlier call has returned.
+
+        So an event that came between two cells is not missed.
 
         Raises:
-            DeadlineExceeded: Fewer came in time.
+            DeadlineExceeded: Fewer came in time; they are returned by the next call.
         """
         loop = asyncio.get_running_loop()
-        found: list[Event] = []
-        enough: asyncio.Future[None] = loop.create_future()
-
-        def count_them(rows: Sequence[Row]) -> None:
-            found.extend(event for _, event in rows if fnmatchcase(event.type, type))
-            if len(found) >= count and not enough.done():
-                enough.set_result(None)
+        more = asyncio.Event()
 
         def watch(rows: Sequence[Row]) -> None:
-            loop.call_soon_threadsafe(count_them, rows)
+            loop.call_soon_threadsafe(more.set)
 
+        rows: list[Row] = []
         self.watch(watch)
         try:
             async with asyncio.timeout(timeout):
-                await enough
+                while (
+                    len(rows := await self._after(self._waited.get(type, self._began), type, count)) < count
+                ):
+                    await more.wait()
+                    more.clear()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"{len(found)} of {count} events of type {type} came within {timeout:g} s",
+                f"{len(rows)} of {count} events of type {type} came within {timeout:g} s",
                 hint="`%bot` shows the state of the link; or wait longer.",
             ) from None
         finally:
             self.unwatch(watch)
-        return found[:count]
+        self._waited[type] = rows[-1][0]
+        return [event for _, event in rows]
+
+    async def _after(self, seq: int, type: str, limit: int) -> list[Row]:
+        return await asyncio.to_thread(
+            self.store.pending, gateway=self._gateway, bot=self._bot, type=type, after_seq=seq, limit=limit
+        )
 
     def record(self, path: str | os.PathLike[str] | None) -> None:
         """Copy every event from now on to a file of JSON lines; None ends that.

@@ -229,7 +229,9 @@ class AsyncBot:
         """
         _BOTS.add(self)
         self._loop.watch(_on_lag)
-        self._journal = await asyncio.to_thread(Journal, self._store_path, clock=self._clock)
+        self._journal = await asyncio.to_thread(
+            Journal, self._store_path, gateway=self.gateway, bot=self.name, clock=self._clock
+        )
         self._journal.watch(self._kept)
         self._gaps = GapRepair(
             self._journal, history=self._history, gateway=self.gateway, bot=self.name, clock=self._clock
@@ -644,7 +646,7 @@ class AsyncBot:
         count: int = 1,
         timeout: float = 30.0,
     ) -> pd.DataFrame:
-        """Wait for new events.
+        """Wait for the next events that no earlier call has returned, from the connection on.
 
         Args:
             type: A type or a pattern.
@@ -658,8 +660,8 @@ class AsyncBot:
             DeadlineExceeded: Fewer came in time.
         """
         found = await self._kept_by().wait(type, count=count, timeout=timeout)
-        frame = self.events(type=type)
-        return frame[frame["event_id"].isin([event.event_id for event in found])]
+        frame = self.events(type=type, bot=self.name)
+        return frame[frame["event_id"].isin([event.event_id for event in found])].reset_index(drop=True)
 
     def record(self, path: str | os.PathLike[str] | None) -> None:
         """Write every event from now on to a file, one JSON object a line; None ends that.
