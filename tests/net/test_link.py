@@ -21,7 +21,7 @@ from botbook._errors import (
 )
 from botbook._net.auth import TokenSource
 from botbook._net.dedupe import Dedupe
-from botbook._net.link import LINK_STATES, LinkState, state_diagram
+from botbook._net.link import LinkState
 from botbook.wire.contract import Ack, Verdict
 from tests.net.fakes import Http, Peer, token, token_request
 
@@ -35,27 +35,6 @@ def ids(batches):
 def tokens(wire, http, clock, rng):
     wire.request = token_request()
     return TokenSource(wire.token_request, http, clock, rng)
-
-
-# ------------------------------------------------------------------------------- the table
-
-
-def test_every_state_can_be_reached_and_left():
-    reached = {LinkState.IDLE} | {state for followers in LINK_STATES.values() for state in followers}
-    assert reached == set(LINK_STATES) == set(LinkState)
-    assert [state for state, followers in LINK_STATES.items() if not followers] == [LinkState.STOPPED]
-
-
-def test_stop_leads_out_of_every_state():
-    for state in set(LinkState) - {LinkState.STOPPING, LinkState.STOPPED}:
-        assert {LinkState.STOPPING, LinkState.STOPPED} & set(LINK_STATES[state])
-
-
-def test_the_diagram_comes_from_the_table():
-    drawn = state_diagram()
-    assert drawn.startswith("stateDiagram-v2\n    [*] --> idle")
-    assert "    open --> waiting: lost" in drawn
-    assert drawn.count("-->") == sum(map(len, LINK_STATES.values())) + 2
 
 
 async def test_no_other_way_is_taken(linked):
@@ -232,6 +211,17 @@ async def test_one_bad_frame_is_counted_and_the_link_lives(linked, peer, clock, 
     assert len(str(link.last_error)) < 300
     assert link.state == "open"
     assert len(peer.dials) == 1
+
+
+async def test_a_flood_of_bad_frames(linked, peer, clock):
+    link = linked()
+    await link.start()
+    for _ in range(1100):
+        await peer.end.send("junk")
+    await peer.end.send("e:1")
+    await clock.settle()
+    assert link.counters.malformed == 1100
+    assert ids(link.batches) == ["1"]
 
 
 async def test_a_frame_that_ends_each_connection_is_counted_and_tried_ever_more_slowly(linked, peer, clock):

@@ -1,13 +1,14 @@
-"""Ends in memory."""
+"""Ends in memory, and what is loaded late."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
 from botbook._errors import ConnectionLost
-from botbook._net.transport import memory_pair
+from botbook._net.transport import load, memory_pair
 
 
 async def test_everything_that_arrived_comes_at_once_and_in_order():
@@ -65,3 +66,10 @@ async def test_a_slow_reader_holds_the_sender_back():
     assert len(first) == 4096
     await flooding
     assert len(await right.receive()) == 5000 - 4096
+
+
+async def test_a_library_is_loaded_once(monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    await load("colorsys")
+    assert "colorsys" in sys.modules
+    await load("colorsys")

@@ -229,12 +229,14 @@ class Rest:
         """
         delays = backoff(self._rng)
         until = self._clock.monotonic() + PATIENCE
-        for tried in range(1, TRIES + 1):
+        tries = 1
+        while True:
             outcome = await self._try(request)
             delay = self._again(request, outcome, delays)
-            if delay is None or tried == TRIES or self._clock.monotonic() + delay > until:
+            if delay is None or tries == TRIES or self._clock.monotonic() + delay > until:
                 break
             await self._clock.sleep(delay)
+            tries += 1
         if isinstance(outcome, Response):
             return request.read(outcome)
         raise outcome

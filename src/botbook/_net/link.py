@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 from botbook._clock import SYSTEM, Clock
@@ -24,6 +22,7 @@ from botbook._errors import (
 from botbook._net.auth import TokenSource, auth_flow, is_transient
 from botbook._net.backoff import backoff
 from botbook._net.dedupe import Dedupe
+from botbook._net.states import LINK_STATES, LinkState, state_diagram
 from botbook._net.transport import MAX_BYTES, Transport
 from botbook.events import Event
 from botbook.wire.contract import Frame, Opening, Ready, Received, Verdict, Wire
@@ -44,56 +43,6 @@ HEARTBEAT: Final = 20.0
 BATCH: Final = 500
 #: How long `Link.stop` waits for its task, in seconds.
 _STOP_WAIT: Final = 0.15
-
-
-class LinkState(StrEnum):
-    """What a link is doing."""
-
-    IDLE = "idle"
-    AUTHENTICATING = "authenticating"
-    CONNECTING = "connecting"
-    OPEN = "open"
-    WAITING = "waiting"
-    FAILED = "failed"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
-
-_S = LinkState
-
-#: State → the states that may follow, and what leads there.
-LINK_STATES: Final[Mapping[LinkState, Mapping[LinkState, str]]] = MappingProxyType(
-    {
-        _S.IDLE: {_S.AUTHENTICATING: "start()", _S.STOPPED: "stop()"},
-        _S.AUTHENTICATING: {
-            _S.CONNECTING: "a token, or none is needed",
-            _S.WAITING: "no token yet",
-            _S.FAILED: "credentials refused",
-            _S.STOPPING: "stop()",
-        },
-        _S.CONNECTING: {
-            _S.OPEN: "upgraded, and ready",
-            _S.WAITING: "no connection yet, or token refused once",
-            _S.FAILED: "refused for good",
-            _S.STOPPING: "stop()",
-        },
-        _S.OPEN: {_S.WAITING: "lost", _S.FAILED: "ended for good", _S.STOPPING: "stop()"},
-        _S.WAITING: {_S.AUTHENTICATING: "the delay is over", _S.STOPPING: "stop()"},
-        _S.FAILED: {_S.STOPPING: "stop()"},
-        _S.STOPPING: {_S.STOPPED: "closed"},
-        _S.STOPPED: {},
-    }
-)
-
-
-def state_diagram() -> str:
-    """`LINK_STATES` as a Mermaid state diagram."""
-    arrows = [
-        f"    {state} --> {following}: {why}"
-        for state, followers in LINK_STATES.items()
-        for following, why in followers.items()
-    ]
-    return "\n".join(["stateDiagram-v2", f"    [*] --> {_S.IDLE}", *arrows, f"    {_S.STOPPED} --> [*]"])
 
 
 @dataclass(slots=True)
@@ -467,7 +416,10 @@ class Link:
 
     def _late(self) -> BaseException:
         """What to say when the start took too long: the trouble there was, or that there was none."""
-        return self.last_error or DeadlineExceeded(f"no connection within {self._start_timeout:g} s")
+        return self.last_error or DeadlineExceeded(
+            f"no connection within {self._start_timeout:g} s",
+            hint="Check the address and the network; a firewall or a busy server is silent like this.",
+        )
 
     async def _reach(self, reached: Callable[[], bool]) -> None:
         while not reached():

@@ -254,8 +254,7 @@ class _Loops:
 
 
 _LOOPS: Final = _Loops()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_LOOPS.forget)
+getattr(os, "register_at_fork", dict)(after_in_child=_LOOPS.forget)  # no fork, no hook
 atexit.register(_LOOPS.stop)
 
 
