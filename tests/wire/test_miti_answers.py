@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from botbook.actions import AnswerCompleted, AnswerDelta, AnswerFailed, AnswerStarted, Run
 from botbook.wire.contract import Ack
 from botbook.wire.miti_answers import ANSWERS, ack_event, answer_event, read_ack, read_answer
+from botbook.wire.miti_frames import from_epoch_ms
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 RUN = Run(run_id="r", message_id="am", to="user:u1", asker="u1", chat_id="si_u1_c", question_id="m1")
@@ -82,6 +85,20 @@ def written(answer) -> dict:
 )
 def test_bodies(answer, fields):
     assert written(answer) == {**COMMON, **fields}
+
+
+RECORDED = Path(__file__).parent / "frames" / "miti" / "sdk-0.1.4.jsonl"
+
+
+@pytest.mark.parametrize("frame", [json.loads(line) for line in RECORDED.read_text().splitlines()])
+def test_frames_of_the_official_client_are_written_alike(frame):
+    header, event = frame["header"], frame["event"]
+    answer = read_answer(header["event_type"], event, event_id=header["event_id"])
+    at = from_epoch_ms(event["created_at"])
+    conversation = event["conversation_id"]
+    assert answer_event(answer, agent_id="cli_sim", conversation_id=conversation, at=at) == event
+    assert set(frame) == {"schema", "header", "event"}
+    assert set(header) == {"event_id", "event_type", "app_id", "create_time"}
 
 
 def test_a_group_answer_names_group_and_asker():

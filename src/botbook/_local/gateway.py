@@ -63,6 +63,10 @@ class MitiGateway:
         app_id: The agent's id.
         app_secret: Its secret; default a random one.
         log: Where to note what clients send; default a new one.
+
+    Attributes:
+        opened: Set once the first socket is open.
+        chats: What was said.
     """
 
     name: Final = "miti"
@@ -82,14 +86,14 @@ class MitiGateway:
         self._clock = clock
         self._ids = Ids(clock.now())
         self._tokens = Tokens(clock)
-        self._chats = Chats(app_id)
+        self.chats = Chats(app_id)
         self._answers = Answers()
         self._faults = Faults()
         self._rest = MitiRest(
             app_id=app_id,
             app_secret=self.app_secret,
             tokens=self._tokens,
-            chats=self._chats,
+            chats=self.chats,
             faults=self._faults,
             log=self.log,
             deliver=self._deliver,
@@ -116,9 +120,9 @@ class MitiGateway:
             The message's id.
         """
         if not group:
-            return self._write(self._chats.of(user=user), user, name, "text", {"text": text})
+            return self._write(self.chats.of(user=user), user, name, "text", {"text": text})
         content = {"text": f"@{BOT_NAME} {text}", "atUserList": [self.app_id]}
-        return self._write(self._chats.of(group=group), user, name or user, "at_text", content)
+        return self._write(self.chats.of(group=group), user, name or user, "at_text", content)
 
     def echo(self, text: str, *, user: str = "", group: str = "", ask_msg_id: str = "") -> str:
         """Let the bot's own account write, as if another program of its owner had answered.
@@ -126,7 +130,7 @@ class MitiGateway:
         Returns:
             The message's id.
         """
-        chat, content = self._chats.of(user=user, group=group), markdown_content(text, ask_msg_id)
+        chat, content = self.chats.of(user=user, group=group), markdown_content(text, ask_msg_id)
         return self._write(chat, self.app_id, BOT_NAME, "stream_full", content)
 
     def _write(self, chat: Chat, user: str, name: str, msg_type: str, content: dict[str, Any]) -> str:
@@ -168,7 +172,7 @@ class MitiGateway:
 
     def answers(self, *, user: str = "", group: str = "") -> int:
         """How many answers the client has given in a chat, begun ones included."""
-        return self._chats.of(user=user, group=group).answers
+        return self.chats.of(user=user, group=group).answers
 
     def written(self, run_id: str) -> str:
         """What has come of an answer that is being streamed."""
@@ -268,7 +272,7 @@ class MitiGateway:
     def reset(self) -> None:
         """Behave again, and forget what was said and what waits. Sockets and tokens stay."""
         self._faults.clear()
-        self._chats.clear()
+        self.chats.clear()
         self._answers.clear()
         self._waiting.clear()
         self._recent.clear()
@@ -356,7 +360,7 @@ class MitiGateway:
     def _apply(self, given: Answer) -> None:
         news, run = self._answers.take(given), given.run
         kind, _, ident = run.to.partition(":")
-        chat = self._chats.of(user=ident) if kind == "user" else self._chats.of(group=ident)
+        chat = self.chats.of(user=ident) if kind == "user" else self.chats.of(group=ident)
         chat.answers += news.begun
         if news.text is not None:
             self._store(chat, run.message_id, self.app_id, BOT_NAME, {"text": news.text})
