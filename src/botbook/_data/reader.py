@@ -137,7 +137,7 @@ class Reader:
     ) -> list[KnownChat]:
         """Chats with messages that arrived since then, the latest first."""
         with self._connection() as connection:
-            newest = int(connection.execute("SELECT next FROM head").fetchone()[0])
+            newest = int(connection.execute("SELECT next FROM head").fetchone()[0]) - 1
             oldest = max(after_seq, newest - CHAT_ROWS)
             first = -(2**63) if since is None else micros(since)
             rows = connection.execute(_CHATS, (oldest, gateway, bot, first)).fetchall()

@@ -199,13 +199,21 @@ class Writer:
         count = len(items[0])
         due = time.monotonic() + pace.delay(time.monotonic())
         while count < GROUP_MOST:
-            wait = 0.0 if count >= GROUP else due - time.monotonic()
             try:
-                items.append(self._items.get(wait > 0, max(wait, 0.0)))
+                items.append(self._items.get_nowait())
             except queue.Empty:
-                break
+                wait = due - time.monotonic()
+                if count >= GROUP or wait <= 0 or not self._await(items, wait):
+                    break
             count += len(items[-1])
         return items
+
+    def _await(self, items: list[_Item], seconds: float) -> bool:
+        try:
+            items.append(self._items.get(timeout=seconds))
+        except queue.Empty:
+            return False
+        return True
 
     def _keep(self, items: list[_Item]) -> bool:
         """Commit, however long it takes; then say so to those who wait.
