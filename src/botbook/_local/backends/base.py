@@ -114,10 +114,17 @@ class Child(Protocol):
         out_of_memory: Whether it was killed for taking too much; known when it has ended.
     """
 
-    stdin: Writer | None
-    stdout: asyncio.StreamReader
-    stderr: asyncio.StreamReader
-    out_of_memory: bool
+    @property
+    def stdin(self) -> Writer | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader: ...
+
+    @property
+    def stderr(self) -> asyncio.StreamReader: ...
+
+    @property
+    def out_of_memory(self) -> bool: ...
 
     async def wait(self) -> int:
         """Its exit code; 128+n for death by signal n. What it left in the background lives on.
@@ -148,8 +155,11 @@ class Cell(Protocol):
         ended: Set when it is gone, whoever ended it.
     """
 
-    id: str
-    ended: asyncio.Event
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def ended(self) -> asyncio.Event: ...
 
     async def run(self, command: Command) -> Child:
         """Start a command.
@@ -179,7 +189,8 @@ class Backend(Protocol):
         name: As it stands in ``backend_name``.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def probe(self) -> Report:
         """Try it out. Never raises."""

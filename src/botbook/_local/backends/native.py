@@ -347,7 +347,7 @@ class NativeCell:
         Raises:
             SandboxError: It cannot be shown.
         """
-        bind = {**_bind(mount), "there": True, "dir": os.path.isdir(mount.host_path)}
+        bind = {**_bind(mount), "there": True, "dir": _is_dir(mount)}
         fds = [] if self._plan["uid"] is None else [await self._reach(bind)]
         try:
             async with self._asking:
@@ -531,6 +531,10 @@ def _bind(mount: Mount) -> dict[str, Any]:
         "shift": True,
         "strict": True,
     }
+
+
+def _is_dir(mount: Mount) -> bool:
+    return os.path.isdir(mount.host_path)
 
 
 def _etc_files() -> dict[str, str]:
