@@ -199,7 +199,21 @@ async def test_the_states_of_a_world(clock):
     assert client.waiting == 0
     await world.stop()
     states.append(world.state)
+    await world.finished()
     assert states == ["new", "waiting", "playing", "stopped"]
+
+
+async def test_a_scenario_without_its_conversations(clock, monkeypatch, tmp_path):
+    monkeypatch.setattr(sample, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    world = World(scenario="topical", clock=clock)
+    await world.start()
+    await Client(world, clock).connect()
+    assert world.state == "failed"
+    with pytest.raises(ConfigError, match="missing"):
+        await world.finished()
+    await world.stop()
+    with pytest.raises(ConfigError, match="missing"):
+        await world.finished()
 
 
 async def test_a_world_that_never_began_can_be_stopped(clock):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botbook._errors import LocalProtocolError, NotSupported, RemoteProtocolError
-from botbook.actions import AnswerCompleted, AnswerStarted, Ask, History, Run, Send
+from botbook.actions import AnswerCompleted, AnswerStarted, Ask, History, Native, Run, Send
 from botbook.events import Event
 from botbook.messages import At, Image, Plain
 from botbook.wire import miti
@@ -284,6 +284,15 @@ def test_send_markdown_to_a_group():
             "content_list": [{**item, "desc": {**desc, "showType": "markdown"}}],
         },
     }
+
+
+def test_native_frames_and_messages_go_out_as_they_are():
+    assert wire().send(Native(id="a", body={"header": {"event_id": "é"}}), at=AT) == [
+        '{"header": {"event_id": "é"}}'
+    ]
+    body = {"msg_type": "image", "content": {"images": []}}
+    (request,) = wire().send(Native(id="a", to="group:g1", body=body), at=AT)
+    assert request.json == {**body, "to_group_id": "g1"}
 
 
 @pytest.mark.parametrize("to", ["u1", "user:", "room:1", ""])

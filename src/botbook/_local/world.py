@@ -83,26 +83,32 @@ class World:
         await self._play(self._stage)
 
     async def finished(self) -> None:
-        """Wait until everybody has said what they had to say."""
+        """Wait until everybody has said what they had to say.
+
+        Raises:
+            ConfigError: The scenario could not be played: its conversations are missing.
+        """
         if self._scenario is not None:
             await asyncio.wait({self._scenario})
+            if not self._scenario.cancelled():
+                self._scenario.result()
 
     @property
     def state(self) -> str:
-        """``new``, ``waiting`` for a client, ``playing``, ``finished`` or ``stopped``."""
+        """``new``, ``waiting`` for a client, ``playing``, ``finished``, ``failed`` or ``stopped``."""
         if self._scenario is None:
             return "new"
         if self._scenario.cancelled():
             return "stopped"
         if self._scenario.done():
-            return "finished"
+            return "failed" if self._scenario.exception() else "finished"
         return "playing" if self.miti.opened.is_set() else "waiting"
 
     async def stop(self) -> None:
         """Send everybody home and end every socket."""
         if self._scenario is not None:
             self._scenario.cancel()
-            await asyncio.wait({self._scenario})
+            await asyncio.gather(self._scenario, return_exceptions=True)
         await self.miti.close()
         await asyncio.gather(*self._sockets)
 
