@@ -1,0 +1,298 @@
+"""The Lambda agent API, embedded: one client a chat, streamed answers, faults (protocols/agent.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+from botbook._clock import SYSTEM, Clock
+from botbook._errors import ConfigError, ConnectionLost, RemoteProtocolError
+from botbook._local.agent_persona import PERSONAS, steps
+from botbook._local.faults import FaultKind
+from botbook._local.mischief import Mischief
+from botbook._local.record import SentLog
+from botbook._local.replies import tokens
+from botbook._local.session import Breakable
+from botbook._net.transport import Transport
+from botbook.wire.agent_frames import (
+    END,
+    ERROR,
+    GRACEFUL_DISCONNECT,
+    STATUS,
+    TEXT_CHUNK,
+    Question,
+    encode,
+    read_question,
+)
+from botbook.wire.contract import Frame, Response
+
+__all__ = ["AGENT_FAULTS", "WHOLE_PATH", "AgentGateway"]
+
+#: The one chat of SDK 1.0, and where those of SDK 1.1 are.
+WHOLE_PATH: Final = "/agent_ws/"
+_CHATS: Final = "/v1/agent_ws/"
+
+#: Frames that break a rule each.
+_POISON: Final[tuple[Frame, ...]] = (
+    b"\xff\xfe",
+    "no json",
+    "[1]",
+    '{"type": 7}',
+    '{"type": "AGENT_EVENT_TEXT_CHUNK"}',
+    '{"type": "AGENT_EVENT_TOOL_RESULT", "result": 1}',
+)
+
+#: Every fault of the embedded agent.
+AGENT_FAULTS: Final[dict[str, FaultKind]] = {
+    "rst": FaultKind("reset the TCP connections", now=True),
+    "fin": FaultKind("end the TCP connections without a closing frame", now=True),
+    "close": FaultKind("close with a code", {"code": 1001, "reason": ""}, now=True),
+    "graceful": FaultKind("say that the container stops, then close", now=True),
+    "poison": FaultKind("send malformed frames", now=True),
+    "raw": FaultKind("send a frame as it is given", {"frame": ""}, now=True),
+    "stall": FaultKind("fall silent for some seconds", {"seconds": 2.0}, now=True),
+    "upgrade_status": FaultKind("refuse the upgrade", {"status": 503, "times": 1}),
+    "no_status": FaultKind("never say that the chat is ready", {"times": 1}),
+    "bad_status": FaultKind("say something else first", {"times": 1}),
+    "error": FaultKind("fail the next answer", {"code": "INTERNAL", "details": "broken", "times": 1}),
+    "endless": FaultKind("never end the next answer", {"seconds": 0.05, "times": 1}),
+    "silent": FaultKind("never answer the next question", {"times": 1}),
+    "cut": FaultKind("end the connection in the middle of the next answer", {"after": 3, "times": 1}),
+}
+
+
+class AgentGateway:
+    """The server side of the agent API. All calls come from one event loop.
+
+    Args:
+        persona: Who answers: ``helper``, ``analyst``, ``searcher``, ``clumsy`` or ``echo``.
+        speed: How many times faster than life.
+        clock: Where times and delays come from.
+        log: Where to note what clients send; default a new one.
+
+    Raises:
+        ConfigError: There is no such persona.
+    """
+
+    name: str = "agent"
+
+    def __init__(
+        self,
+        *,
+        persona: str = "helper",
+        speed: float = 1.0,
+        clock: Clock = SYSTEM,
+        log: SentLog | None = None,
+    ) -> None:
+        if persona not in PERSONAS:
+            near = difflib.get_close_matches(persona, PERSONAS, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(PERSONAS)}."
+            raise ConfigError(f"there is no persona {persona!r}", hint=hint)
+        self.persona = persona
+        self.log = log or SentLog(clock)
+        self._speed = speed
+        self._clock = clock
+        self._mischief = Mischief(AGENT_FAULTS)
+        self._chats: dict[str, Transport] = {}
+        self._silent_until = clock.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------------ the way in
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is a chat."""
+        return _chat_of(path) is not None
+
+    async def upgrade(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Response | None:
+        """Decide on a socket: a chat takes one client.
+
+        Args:
+            path: Of the chat.
+            query: Unused.
+            headers: Unused.
+
+        Returns:
+            The refusal, or None.
+        """
+        chat, refusal = _chat_of(path), None
+        if chat is None:
+            refusal = Response(404)
+        elif made := self._mischief.take("upgrade_status"):
+            refusal = Response(made["status"])
+        elif chat in self._chats:
+            refusal = Response(403)
+        self.log.add(self.name, "upgrade", chat=chat, status=refusal.status if refusal else 101)
+        return refusal
+
+    async def handle(
+        self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+    ) -> Response:
+        """There is no REST here."""
+        return Response(404)
+
+    @property
+    def sockets(self) -> int:
+        """How many chats have a client."""
+        return len(self._chats)
+
+    async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
+        """Serve one chat until its socket ends."""
+        chat = _chat_of(path) or "0"
+        if chat in self._chats:  # two came at once
+            await transport.close(1008, "chat is busy")
+            return
+        self._chats[chat] = transport
+        questions: asyncio.Queue[Question] = asyncio.Queue()
+        work = asyncio.create_task(self._work(chat, transport, questions))
+        try:
+            await self._read(chat, transport, questions)
+        except ConnectionLost as lost:
+            self.log.add(self.name, "closed", chat=chat, code=lost.code, reason=lost.reason)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            del self._chats[chat]
+
+    async def _read(self, chat: str, transport: Transport, questions: asyncio.Queue[Question]) -> None:
+        """Take in questions; those that come during an answer wait for its end."""
+        while True:
+            for frame in await transport.receive():
+                try:
+                    asked = read_question(frame)
+                except RemoteProtocolError as error:
+                    self.log.add(self.name, "frame", chat=chat, malformed=str(error))
+                    await self._send(transport, encode(ERROR, code="PARSE_ERROR", details=str(error)))
+                    continue
+                self.log.add(
+                    self.name, "ask", chat=chat, text=asked.text, attachments=list(asked.attachments)
+                )
+                questions.put_nowait(asked)
+
+    async def _work(self, chat: str, transport: Transport, questions: asyncio.Queue[Question]) -> None:
+        if self._mischief.take("bad_status"):
+            await self._send(transport, encode(TEXT_CHUNK, text="too early"))
+        elif not self._mischief.take("no_status"):
+            await self._send(transport, encode(STATUS))
+        while True:
+            asked = await questions.get()
+            await self._answer(transport, asked)
+
+    # ------------------------------------------------------------------------ answering
+
+    async def _answer(self, transport: Transport, asked: Question) -> None:
+        if self._mischief.take("silent"):
+            return
+        if made := self._mischief.take("error"):
+            await self._send(transport, encode(ERROR, code=made["code"], details=made["details"]))
+            return
+        if made := self._mischief.take("endless"):
+            await self._endless(transport, made["seconds"])
+        cut = self._mischief.take("cut")
+        words = [asked.text]
+        for number, step in enumerate(steps(self.persona, asked)):
+            if cut and number == cut["after"]:
+                await _cut(transport, reset=False)
+                return
+            if step.after:
+                await self._clock.sleep(step.after / self._speed)
+            await self._send(transport, step.frame)
+            words.append(step.words)
+            if step.ends:
+                return
+        used = tokens(asked.text) + tokens("".join(words[1:]))
+        await self._send(transport, encode(END, tokens_used=used))
+
+    async def _endless(self, transport: Transport, seconds: float) -> None:
+        while True:
+            await self._send(transport, encode(TEXT_CHUNK, text="and so on "))
+            await self._clock.sleep(seconds / self._speed)
+
+    async def _send(self, transport: Transport, frame: Frame) -> None:
+        while (left := self._silent_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(left)
+        await transport.send(frame)
+
+    # ------------------------------------------------------------------------ misbehaving
+
+    def say(self, text: str, *, chat: str = "0") -> None:
+        """Let the agent speak without having been asked."""
+        if transport := self._chats.get(chat):
+            frames = [encode(TEXT_CHUNK, text=text), encode(END, tokens_used=tokens(text))]
+            self._spawn(transport, frames)
+
+    def fault(self, kind: str, **options: object) -> None:
+        """Misbehave, at once or at the next occasion; see `AGENT_FAULTS`.
+
+        Raises:
+            LocalProtocolError: There is no such fault or option.
+        """
+        made = self._mischief.make(kind, options)
+        if made is None:
+            return
+        if kind == "stall":
+            self._silent_until = self._clock.monotonic() + made["seconds"]
+            return
+        for transport in list(self._chats.values()):
+            match kind:
+                case "rst" | "fin":
+                    self._start(_cut(transport, reset=kind == "rst"))
+                case "close":
+                    self._start(transport.close(made["code"], made["reason"]))
+                case "graceful":
+                    self._start(self._leave(transport))
+                case "poison":
+                    self._spawn(transport, _POISON)
+                case _:
+                    self._spawn(transport, [made["frame"]])
+
+    async def _leave(self, transport: Transport) -> None:
+        await _send_all(transport, [encode(GRACEFUL_DISCONNECT)])
+        await transport.close(1001, "the container stops")
+
+    def _spawn(self, transport: Transport, frames: Iterable[Frame]) -> None:
+        self._start(_send_all(transport, frames))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def reset(self) -> None:
+        """Behave again. Sockets stay."""
+        self._mischief.clear()
+        self._silent_until = self._clock.monotonic()
+
+    async def close(self) -> None:
+        """End every socket."""
+        for transport in list(self._chats.values()):
+            await transport.close(1001, "the agent stops")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _chat_of(path: str) -> str | None:
+    """Which chat a path is, or None."""
+    if path.rstrip("/") + "/" == WHOLE_PATH:
+        return "0"
+    head, start, chat = path.rpartition(_CHATS)
+    chat = unquote(chat.removesuffix("/"))
+    return chat if start and not head and chat and "/" not in chat else None
+
+
+async def _send_all(transport: Transport, frames: Iterable[Frame]) -> None:
+    with contextlib.suppress(ConnectionLost):
+        for frame in frames:
+            await transport.send(frame)
+
+
+async def _cut(transport: Transport, *, reset: bool) -> None:
+    """End a connection without a closing frame."""
+    if isinstance(transport, Breakable):
+        transport.cut(reset=reset)
+    else:
+        await transport.close(1006)
