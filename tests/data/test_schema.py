@@ -49,12 +49,12 @@ def test_arrow_schema():
 
 @given(events())
 def test_row_and_back(event: Event):
-    assert schema.row_to_event(schema.to_row(event)) == event
+    assert schema.row_to_event(schema.to_row(event, 5)) == event
 
 
 @given(st.lists(events(), max_size=4))
 def test_arrow_holds_what_the_event_holds(made: list[Event]):
-    batch = schema.rows_to_batch([(n, *schema.to_row(e)) for n, e in enumerate(made, 1)], raw=True)
+    batch = schema.rows_to_batch([schema.to_row(e, n) for n, e in enumerate(made, 1)], raw=True)
     assert batch.schema.names == ["seq", *schema.arrow_schema(raw=True).names]
     for row, event in zip(batch.to_pylist(), made, strict=True):
         for column in schema.COLUMNS:
@@ -66,7 +66,7 @@ def test_arrow_holds_what_the_event_holds(made: list[Event]):
 @given(events(WILD, st.none() | st.integers()))
 def test_storable_makes_anything_fit(event: Event):
     fit = schema.storable(event)
-    batch = schema.rows_to_batch([(1, *schema.to_row(fit))], raw=True)
+    batch = schema.rows_to_batch([schema.to_row(fit, 1)], raw=True)
     assert len(batch) == 1
     assert schema.storable(fit) == fit
 
@@ -89,7 +89,7 @@ def test_micros_are_exact_in_every_zone(at: datetime, minutes: int):
 def test_a_time_without_zone_is_refused(make):
     (event,) = make(0, 1)
     with pytest.raises(TypeError):
-        schema.to_row(replace(event, at=datetime(2026, 1, 1)))
+        schema.to_row(replace(event, at=datetime(2026, 1, 1)), 1)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_time_without_zone_is_refused(make):
     ],
 )
 def test_a_damaged_row_is_named(make, name, value):
-    rows = [[seq, *schema.to_row(event)] for seq, event in enumerate(make(0, 4), 11)]
+    rows = [list(schema.to_row(event, seq)) for seq, event in enumerate(make(0, 4), 11)]
     rows[2][1 + schema.ROW_NAMES.index(name)] = value
     with pytest.raises(StoreError, match="row 13 of the journal is damaged") as caught:
         schema.rows_to_batch([tuple(row) for row in rows])

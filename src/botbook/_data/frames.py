@@ -67,7 +67,7 @@ class LiveFrame:
         Args:
             rows: (seq, event), best as ``done`` got them.
         """
-        fresh = rows.rows if isinstance(rows, Kept) else [(seq, *to_row(event)) for seq, event in rows]
+        fresh = rows.rows if isinstance(rows, Kept) else [to_row(event, seq) for seq, event in rows]
         with self._inbox_lock:
             self._inbox.extend(fresh)
         if len(self._inbox) >= BATCH_ROWS and self._lock.acquire(blocking=False):

@@ -221,7 +221,7 @@ class Reader:
 
 def _event(row: Row) -> Event:
     try:
-        return row_to_event(row[1:])
+        return row_to_event(row)
     except (ValueError, TypeError, OverflowError) as error:
         raise StoreError(
             f"row {row[0]} of the journal is damaged: {error}",

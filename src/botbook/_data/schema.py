@@ -37,7 +37,7 @@ __all__ = [
     "to_row",
 ]
 
-#: One event as SQLite holds it, in the order of `ROW_NAMES`; where it has a seq, that stands first.
+#: One event as SQLite holds it: its seq, then the columns in the order of `ROW_NAMES`.
 Row = tuple[Any, ...]
 
 
@@ -197,7 +197,7 @@ def moment(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
 
 
-def to_row(event: Event) -> Row:
+def to_row(event: Event, seq: int) -> Row:
     """An event as SQLite holds it.
 
     Raises:
@@ -205,6 +205,7 @@ def to_row(event: Event) -> Row:
     """
     reasons = event.feedback_reasons
     return (
+        seq,
         micros(event.at),
         micros(event.received_at),
         json.dumps(reasons, ensure_ascii=False) if reasons else "",
@@ -238,8 +239,8 @@ def row_to_event(row: Row) -> Event:
     Raises:
         ValueError: The row is damaged.
     """
-    at, received_at, reasons = row[:3]
-    values = dict(zip(_PLAIN, row[3:-1], strict=True))
+    at, received_at, reasons = row[1:4]
+    values = dict(zip(_PLAIN, row[4:-1], strict=True))
     if not (isinstance(at, int) and isinstance(received_at, int)):
         raise ValueError("a time is no number")
     values["recovered"] = bool(values["recovered"])
@@ -266,7 +267,7 @@ def storable(event: Event) -> Event:
 
 
 def rows_to_batch(rows: Sequence[Row], *, raw: bool = False) -> pa.RecordBatch:
-    """Rows, each behind its seq, as Arrow: ``seq`` and then the columns of `arrow_schema`.
+    """Rows as Arrow: ``seq`` and then the columns of `arrow_schema`.
 
     Raises:
         StoreError: A row is damaged; its seq is in the text.

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,9 +43,10 @@ _MARK: Final = """INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         version = excluded.version, state = excluded.state,
         started_at = coalesce(excluded.started_at, started_at), ended_at = excluded.ended_at,
         seconds = excluded.seconds, error = excluded.error, calls = excluded.calls, owner = excluded.owner"""
-#: A value that SQLite cannot hold, as its driver says it.
+#: A value that SQLite cannot hold, as its driver or `to_row` says it.
 _UNFIT: Final = (
-    UnicodeEncodeError,
+    ValueError,
+    TypeError,
     OverflowError,
     sqlite3.IntegrityError,
     sqlite3.InterfaceError,
@@ -78,12 +79,11 @@ class Pace:
 
 @dataclass(slots=True)
 class _Events:
-    rows: list[Row]
-    events: Sequence[Event]
+    events: list[Event]
     done: Done
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.events)
 
 
 @dataclass(slots=True)
@@ -141,7 +141,10 @@ class Writer:
         return self._taken - self._settled
 
     def append(self, events: Sequence[Event], done: Done) -> None:
-        self._put(_Events([to_row(event) for event in events], events, done))
+        for event in events:
+            if event.at.utcoffset() is None or event.received_at.utcoffset() is None:
+                raise TypeError(f"event {event.event_id!r} has a time without zone")
+        self._put(_Events(list(events), done))
 
     def mark(self, rows: list[Row], done: Callable[[], None] | None) -> None:
         self._put(_Marks(rows, done))
@@ -279,9 +282,10 @@ class Writer:
         if not items:
             return []
         first = int(connection.execute("SELECT next FROM head").fetchone()[0])
-        numbers = count(first)
-        numbered = [[(next(numbers), *row) for row in item.rows] for item in items]
-        end = next(numbers)
+        numbered, end = [], first
+        for item in items:
+            numbered.append([to_row(event, seq) for seq, event in enumerate(item.events, end)])
+            end += len(item)
         cursor = connection.executemany(_INSERT, chain.from_iterable(numbered))
         whole = cursor.rowcount == end - first
         landed: set[int] = set()
@@ -342,11 +346,10 @@ class Writer:
 
 def _kept(rows: list[Row], events: Sequence[Event], landed: set[int] | None) -> Kept:
     """Rows and their events, of those that landed; None for all."""
-    pairs = [(row[0], event) for row, event in zip(rows, events, strict=True)]
-    if landed is not None:
-        pairs = [pair for pair in pairs if pair[0] in landed]
-        rows = [row for row in rows if row[0] in landed]
-    return Kept(pairs, rows)
+    pairs = enumerate(events, rows[0][0] if rows else 0)
+    if landed is None:
+        return Kept(pairs, rows)
+    return Kept((pair for pair in pairs if pair[0] in landed), [row for row in rows if row[0] in landed])
 
 
 def _mend(items: list[_Item]) -> None:
@@ -354,7 +357,6 @@ def _mend(items: list[_Item]) -> None:
     for item in items:
         if isinstance(item, _Events):
             item.events = [storable(event) for event in item.events]
-            item.rows = [to_row(event) for event in item.events]
         elif isinstance(item, _Marks):
             item.rows = [storable_mark(row) for row in item.rows]
 
