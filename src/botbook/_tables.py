@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from botbook._bus.handler import Call, Handler
@@ -46,13 +47,15 @@ def interrupted_table(found: Iterable[tuple[int, Event, str]]) -> pd.DataFrame:
     return _table(rows, "seq handler event_id type text")
 
 
-def history_table(items: Iterable[HistoryItem]) -> pd.DataFrame:
-    """One row a message; `at` in UTC, NaT where the gateway does not tell."""
+def history_table(items: Sequence[HistoryItem], *, raw: bool = False) -> pd.DataFrame:
+    """One row a message; `at` in UTC, NaT where the gateway does not tell; `raw` as JSON text."""
     import pandas as pd
 
     rows = ((i.role, i.text, i.sender_name, i.message_id, i.at_ms) for i in items)
     frame = _table(rows, "role text sender_name message_id at")
     frame["at"] = pd.to_datetime(frame["at"], unit="ms", utc=True)
+    if raw:
+        frame["raw"] = [json.dumps(item.raw, ensure_ascii=False) for item in items]
     return frame
 
 

@@ -384,6 +384,8 @@ class AsyncBot:
             timeout=self.settings.handler_timeout if timeout is None else timeout,
         )
         self._router.add(made)
+        if self._journal is not None:
+            self._journal.look_ahead()
         return Registration(made, self.off)
 
     def off(self, name: str) -> bool:
@@ -545,13 +547,16 @@ class AsyncBot:
         )
 
     @_on_io
-    async def history(self, chat_id: str, *, limit: int = 10, before: str = "") -> pd.DataFrame:
+    async def history(
+        self, chat_id: str, *, limit: int = 10, before: str = "", raw: bool = False
+    ) -> pd.DataFrame:
         """Earlier messages of a chat, oldest first.
 
         Args:
             chat_id: The conversation.
             limit: How many at the most; Miti's own cap is 50.
             before: Only those before this message id.
+            raw: Add the column ``raw``: each message as it came, JSON text.
 
         Returns:
             Columns role, text, sender_name, message_id, at (UTC, NaT where the gateway does not tell).
@@ -560,7 +565,7 @@ class AsyncBot:
             ApiError: The gateway refused.
             NotSupported: The gateway keeps no history.
         """
-        return history_table(await self._history(chat_id, limit, before))
+        return history_table(await self._history(chat_id, limit, before), raw=raw)
 
     async def _history(self, chat_id: str, limit: int, before: str = "") -> list[HistoryItem]:
         action = History(id=_new_id(), chat_id=chat_id, limit=limit, before=before)
@@ -584,6 +589,7 @@ class AsyncBot:
         return answer
 
     async def _answered(self, question: Event, answer: Answer, error: str) -> None:
+        self._outbox.ended(answer)
         if answer.text and not error and answer.streams:
             run = answer.run
             self._sent(run.to, answer.text, Sent(message_id=run.message_id), run.run_id, question=question)
@@ -599,6 +605,7 @@ class AsyncBot:
             now=self._clock.now(),
             question=question,
             chat_id=self._private.get(to.removeprefix("user:"), ""),
+            own_id=self._parts.own_id,
         )
         self._kept_by().keep([event])
 
@@ -646,7 +653,10 @@ class AsyncBot:
         count: int = 1,
         timeout: float = 30.0,
     ) -> pd.DataFrame:
-        """Wait for the next events that no earlier call has returned, from the connection on.
+        """Wait for the next events that no earlier call has returned.
+
+        It looks back to the connection, or to where a handler was last defined: after that one
+        waits for what the new handler does.
 
         Args:
             type: A type or a pattern.
@@ -788,9 +798,9 @@ class Bot:
         """See `AsyncBot.reply`."""
         return self._run(self.aio.reply(event, text, markdown=markdown))
 
-    def history(self, chat_id: str, *, limit: int = 10, before: str = "") -> pd.DataFrame:
+    def history(self, chat_id: str, *, limit: int = 10, before: str = "", raw: bool = False) -> pd.DataFrame:
         """See `AsyncBot.history`."""
-        return self._run(self.aio.history(chat_id, limit=limit, before=before))
+        return self._run(self.aio.history(chat_id, limit=limit, before=before, raw=raw))
 
     def wait(self, type: str = "message.received", *, count: int = 1, timeout: float = 30.0) -> pd.DataFrame:
         """See `AsyncBot.wait`."""

@@ -8,6 +8,7 @@ So a slow handler costs bounded memory, loses nothing, and never holds up the so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from collections import deque
@@ -25,6 +26,8 @@ from botbook.events import Actor, Event
 __all__ = ["Bus", "Row"]
 
 Row = tuple[int, Event]
+#: Gateway, bot, chat, and whether it is the lane of those who stop an answer.
+Lane = tuple[str, str, str, bool]
 
 #: Events a chat may hold in memory.
 PER_CHAT: Final = 256
@@ -90,7 +93,7 @@ class Bus:
         self._clock = clock
         self._per_chat = per_chat
         self._slots = asyncio.Semaphore(concurrency)
-        self._chats: dict[tuple[str, str, str], _Chat] = {}
+        self._chats: dict[Lane, _Chat] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="botbook-def")
         self._stopping = False
@@ -110,14 +113,14 @@ class Bus:
         for seq, event in rows:
             if event.recovered or self._stopping or not self._router.match(event):
                 continue
-            key = (event.gateway, event.bot, event.chat_id or event.user_id)
-            chat = self._chats.get(key)
+            lane = _lane(event)
+            chat = self._chats.get(lane)
             if chat is None:
-                chat = self._chats[key] = _Chat()
+                chat = self._chats[lane] = _Chat()
             self._put(chat, seq, event)
             if not chat.running:
                 chat.running = True
-                self._spawn(self._drain(key, chat))
+                self._spawn(self._drain(lane, chat))
 
     def _put(self, chat: _Chat, seq: int, event: Event) -> None:
         if seq <= chat.newest:  # it came from the journal before
@@ -129,17 +132,18 @@ class Bus:
         chat.newest = seq
         chat.waiting.append((seq, event))
 
-    async def _drain(self, key: tuple[str, str, str], chat: _Chat) -> None:
+    async def _drain(self, lane: Lane, chat: _Chat) -> None:
         """Run a chat's events one after the other, until none is left."""
+        overtakes = lane[3]
         while chat.waiting and not self._stopping:
             batch = [chat.waiting.popleft() for _ in range(min(CLAIM, len(chat.waiting)))]
             for seq, event, names in await self._claim(batch):
-                async with self._slots:
+                async with contextlib.nullcontext() if overtakes else self._slots:
                     await self._handle(seq, event, names)
             if chat.spilled and not chat.waiting:
                 await self._refill(chat, batch[-1][1])
         chat.running = False
-        self._chats.pop(key, None)
+        self._chats.pop(lane, None)
 
     async def _claim(self, batch: Sequence[Row]) -> list[tuple[int, Event, list[str]]]:
         """Keep on disk that these events are about to be handled, all in one commit.
@@ -173,7 +177,9 @@ class Bus:
             rows = await self._fetch(event, chat.newest, self._per_chat)
             chat.newest = rows[-1][0] if rows else chat.left
             chat.waiting.extend(
-                (seq, row) for seq, row in rows if not row.recovered and self._router.match(row)
+                (seq, row)
+                for seq, row in rows
+                if not row.recovered and _lane(row) == _lane(event) and self._router.match(row)
             )
 
     async def _handle(self, seq: int, event: Event, names: Sequence[str]) -> None:
@@ -280,6 +286,16 @@ class Bus:
             await asyncio.wait(self._tasks, timeout=0.1)
         self._keep_ended()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _lane(event: Event) -> Lane:
+    """What an event waits behind: the others of its chat.
+
+    A wish to stop an answer overtakes them, for the answer it is about is what they wait for; and it
+    needs no free slot, for such answers may hold them all.
+    """
+    chat = event.chat_id or event.user_id
+    return event.gateway, event.bot, chat, event.type == "answer.cancelled"
 
 
 class _Escaped(Exception):

@@ -124,7 +124,7 @@ class Outbox:
         """
         answer = self._runs.get(run_id)
         if answer is None and not run_id:
-            answer = next((a for a in self._runs.values() if a.run.question_id == question_id), None)
+            answer = next((a for a in list(self._runs.values()) if a.run.question_id == question_id), None)
         if answer is not None:
             answer.cancelled = True
         return answer is not None

@@ -8,7 +8,7 @@ A program written for that SDK runs with one import changed::
 from __future__ import annotations
 
 from botbook._errors import ApiError, AuthError
-from botbook.compat.miti.agent import BackpressureError, MitiAgent, enable_logging
+from botbook.compat.miti.agent import MitiAgent, enable_logging
 from botbook.compat.miti.builders import (
     build_assistant_completed_event,
     build_assistant_delta_event,
@@ -17,6 +17,7 @@ from botbook.compat.miti.builders import (
     build_stream_delta_content,
     build_stream_full_markdown,
 )
+from botbook.compat.miti.errors import AckTimeout, BackpressureError, FrameRefused
 from botbook.compat.miti.models import (
     AgentEvent,
     AssistantCancelEvent,
@@ -29,6 +30,7 @@ from botbook.compat.miti.models import (
 )
 
 __all__ = [
+    "AckTimeout",
     "AgentEvent",
     "ApiError",
     "AssistantCancelEvent",
@@ -37,6 +39,7 @@ __all__ = [
     "EventHeader",
     "EventMessage",
     "EventSender",
+    "FrameRefused",
     "GroupAtEvent",
     "HistoryMessage",
     "MessageEvent",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "build_assistant_completed_event",
@@ -15,6 +15,18 @@ __all__ = [
     "build_stream_delta_content",
     "build_stream_full_markdown",
 ]
+
+#: What every frame of an answer says.
+_FIELDS: Final = (
+    "agent_id",
+    "user_id",
+    "conversation_id",
+    "ask_msg_id",
+    "assistant_msg_id",
+    "run_id",
+    "to_user_id",
+    "to_group_id",
+)
 
 
 def build_stream_full_markdown(markdown: str, ask_msg_id: str = "", *, seq: int = 1) -> dict[str, Any]:
@@ -76,8 +88,8 @@ def build_assistant_delta_event(
         event: ``delta`` or ``reasoning_delta``.
         show_type: How to draw it.
         is_completed: It is the last piece.
-        **fields: app_id, user_id, conversation_id, ask_msg_id, assistant_msg_id, run_id, to_user_id,
-            to_group_id; "" where left out.
+        **fields: agent_id (the app id), user_id, conversation_id, ask_msg_id, assistant_msg_id, run_id,
+            to_user_id (default user_id), to_group_id; "" where left out.
     """
     own = {"seq": seq, "event": event, "show_type": show_type, "delta": delta, "is_completed": is_completed}
     return _frame("assistant.delta", fields, own)
@@ -101,32 +113,18 @@ def build_assistant_failed_event(
 
 
 def _frame(kind: str, fields: dict[str, Any], own: dict[str, Any] | None = None) -> dict[str, Any]:
-    now = int(time.time() * 1000)
-    app_id = fields.pop("app_id", "")
-    names = (
-        "user_id",
-        "conversation_id",
-        "ask_msg_id",
-        "assistant_msg_id",
-        "run_id",
-        "to_user_id",
-        "to_group_id",
-    )
-    if unknown := sorted(set(fields) - set(names)):
+    if unknown := sorted(set(fields) - set(_FIELDS)):
         raise TypeError(f"{kind} has no field {', '.join(unknown)}")
+    now = int(time.time() * 1000)
+    common = {name: fields.get(name, "") for name in _FIELDS}
+    common["to_user_id"] = common["to_user_id"] or common["user_id"]
     return {
         "schema": "1.0",
         "header": {
             "event_id": str(uuid.uuid4()),
             "event_type": kind,
-            "app_id": app_id,
+            "app_id": common["agent_id"],
             "create_time": str(now),
         },
-        "event": {
-            "event_type": kind,
-            "agent_id": app_id,
-            **{name: fields.get(name, "") for name in names},
-            "created_at": now,
-            **(own or {}),
-        },
+        "event": {"event_type": kind, **common, "created_at": now, **(own or {})},
     }
