@@ -45,13 +45,13 @@ def test_every_module_says_what_it_is_for(path):
 
 
 def test_nothing_is_sent_home():
-    """No telemetry: the only addresses in the code are the gateway's default and loopback."""
+    """No telemetry: the only addresses in the code are the gateway's default, loopback and an example."""
     found = {
         (path.name, address)
         for path in SOURCES
         for address in re.findall(r"(?:https?|wss?)://[\w.-]+\.[a-z]{2,}", path.read_text(encoding="utf-8"))
     }
-    assert {address for _, address in found} <= {"https://www.miti.chat"}, found
+    assert {address for _, address in found} <= {"https://www.miti.chat", "https://example.org"}, found
 
 
 def test_the_states_in_the_page_are_those_in_the_code():
@@ -59,4 +59,4 @@ def test_the_states_in_the_page_are_those_in_the_code():
 
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     drawn = page.split("<!-- link-states -->")[1].split("<!-- /link-states -->")[0].strip()
-    assert drawn == state_diagram().strip()
+    assert drawn == f"```mermaid\n{state_diagram().strip()}\n```"

@@ -28,7 +28,7 @@ def test_all_is_sorted_and_true(name):
             name.rpartition(".")[2].startswith("_") or module.__spec__.submodule_search_locations is not None
         )
         return
-    assert list(names) == sorted(names)
+    assert list(names) == sorted(names, key=lambda n: (0 if n.isupper() else 1 if n[0].isupper() else 2, n))
     assert [missing for missing in names if not hasattr(module, missing)] == []
 
 

@@ -10,20 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botbook import _errors as errors
+    from botbook import actions, events, messages, metrics, plots
     from botbook.bot import AsyncBot, Bot, connect
 
-__all__ = ["AsyncBot", "Bot", "connect", "errors"]
+__all__ = [
+    "AsyncBot",
+    "Bot",
+    "actions",
+    "connect",
+    "errors",
+    "events",
+    "messages",
+    "metrics",
+    "plots",
+]
 
 __version__ = "0.1.0"
 
 #: Public name → where it lives. Looked up on first use, so that the import stays cheap.
-_HOMES = {"AsyncBot": "botbook.bot", "Bot": "botbook.bot", "connect": "botbook.bot"}
-_MODULES = {"errors": "botbook._errors"}
+_NAMES = {"AsyncBot": "botbook.bot", "Bot": "botbook.bot", "connect": "botbook.bot"}
+_MODULES = {name: f"botbook.{name}" for name in ("actions", "events", "messages", "metrics", "plots")}
+_MODULES["errors"] = "botbook._errors"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'botbook' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -59,8 +59,19 @@ class GapRepair:
     async def repair(self, down_at: datetime, up_at: datetime) -> None:
         """Publish what came between two times, and one ``connection.gap`` row."""
         self.gaps += 1
-        await self._clock.sleep(SETTLE_SECONDS)
-        found, asked, refused = await self._missed(down_at)
+        arrived: set[str] = set()
+
+        def watch(rows: Sequence[tuple[int, Event]]) -> None:
+            arrived.update(event.message_id for _, event in rows)
+
+        self._journal.watch(watch)
+        try:
+            await self._clock.sleep(SETTLE_SECONDS)
+            found, asked, refused = await self._missed(down_at)
+        finally:
+            self._journal.unwatch(watch)
+        # What the gateway had queued arrives by itself meanwhile.
+        found = [event for event in found if not event.message_id or event.message_id not in arrived]
         gap = connection_event(
             "gap",
             gateway=self._gateway,

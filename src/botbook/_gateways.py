@@ -27,12 +27,14 @@ class Gateway:
         wire: The language.
         dial: Opens a socket.
         http: Makes REST exchanges.
+        own_id: The bot's own user id there, "" if it has none.
         world: The embedded world behind it, or None.
     """
 
     wire: Wire
     dial: Callable[[Opening], Awaitable[Transport]]
     http: Http
+    own_id: str = ""
     world: World | None = None
 
 
@@ -61,7 +63,7 @@ def _miti(made: Settings, clock: Clock) -> Gateway:
         app_secret=made.app_secret.reveal(),
         name=made.name,
     )
-    return Gateway(wire=wire, dial=open_websocket, http=AiohttpHttp())
+    return Gateway(wire=wire, dial=open_websocket, http=AiohttpHttp(), own_id=made.app_id)
 
 
 def _sim(made: Settings, clock: Clock) -> Gateway:
@@ -69,8 +71,9 @@ def _sim(made: Settings, clock: Clock) -> Gateway:
     from botbook.wire.miti import MitiWire
 
     world = World(scenario=made.scenario, speed=made.speed, seed=made.seed, clock=clock)
-    wire = MitiWire(**world.credentials(), name=made.name, gateway="sim")
-    return Gateway(wire=wire, dial=world.dial, http=world.http, world=world)
+    given = world.credentials()
+    wire = MitiWire(**given, name=made.name, gateway="sim")
+    return Gateway(wire=wire, dial=world.dial, http=world.http, own_id=given["app_id"], world=world)
 
 
 GATEWAYS: Final[dict[str, Callable[[Settings, Clock], Gateway]]] = {"miti": _miti, "sim": _sim}

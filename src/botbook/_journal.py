@@ -90,7 +90,8 @@ class Journal:
     async def wait(self, type: str, *, count: int, timeout: float) -> list[Event]:
         """The next `count` events of a type or pattern that no earlier call has returned.
 
-        So an event that came between two cells is not missed.
+        So an event that came between two cells is not missed. It looks back to the connection, or
+        to the last `look_ahead`.
 
         Raises:
             DeadlineExceeded: Fewer came in time; they are returned by the next call.
@@ -119,6 +120,11 @@ class Journal:
             self.unwatch(watch)
         self._waited[type] = rows[-1][0]
         return [event for _, event in rows]
+
+    def look_ahead(self) -> None:
+        """Let the next `wait` count only what comes from now on."""
+        self._began = self.store.head() - 1
+        self._waited.clear()
 
     async def _after(self, seq: int, type: str, limit: int) -> list[Row]:
         return await asyncio.to_thread(

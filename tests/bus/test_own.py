@@ -32,9 +32,11 @@ def test_a_sent_message_takes_the_id_its_echo_would_have_and_the_servers_clock()
         ident="own",
         now=NOON + timedelta(seconds=9),
         question=question,
+        own_id="cli_me",
     )
     assert event.event_id == "sent:m9"
-    assert (event.type, event.role, event.chat_id, event.user_id) == ("message.sent", "assistant", "c1", "u1")
+    assert (event.type, event.role, event.chat_id) == ("message.sent", "assistant", "c1")
+    assert event.user_id == "cli_me"
     assert event.latency_s == 2.0
     assert event.reply_to == question.message_id
 

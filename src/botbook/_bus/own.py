@@ -25,6 +25,7 @@ def sent_event(
     now: datetime,
     question: Event | None = None,
     chat_id: str = "",
+    own_id: str = "",
     extra: dict[str, Any] | None = None,
 ) -> Event:
     """The row of a message that this bot wrote.
@@ -43,7 +44,7 @@ def sent_event(
         bot=bot,
         chat_type="group" if kind == "group" else "private",
         chat_id=question.chat_id if question else chat_id or (target if kind == "group" else ""),
-        user_id="" if kind == "group" else target,
+        user_id=own_id,
         role=ASSISTANT,
         message_id=sent.message_id or ident,
         reply_to=question.message_id if question else "",

@@ -7,6 +7,7 @@ differ (bots.md 5).
 from __future__ import annotations
 
 import difflib
+import itertools
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,12 +30,21 @@ __all__ = [
     "midnight",
     "moment",
     "nearest",
+    "positive",
     "zone_named",
 ]
 
 MICROS: Final = 1_000_000
 #: Bucket → its usual length in seconds.
-FREQS: Final[dict[str, int]] = {"h": 3_600, "D": 86_400, "W": 7 * 86_400, "M": 30 * 86_400}
+FREQS: Final[dict[str, int]] = {
+    "s": 1,
+    "10s": 10,
+    "min": 60,
+    "h": 3_600,
+    "D": 86_400,
+    "W": 7 * 86_400,
+    "M": 30 * 86_400,
+}
 NEVER: Final = int(np.iinfo(np.int64).max)
 MAX_BUCKETS: Final = 50_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,13 +70,13 @@ def freq_named(freq: str | None) -> str:
     """A bucket by its letter; either case, None for one bucket over everything.
 
     Raises:
-        ConfigError: It is none of h, D, W, M.
+        ConfigError: It is none of `FREQS`.
     """
     for known in FREQS:
         if freq and freq.lower() == known.lower():
             return known
     if freq:
-        raise ConfigError(f"there is no bucket {freq!r}", hint="It is h, D, W or M, or None for one bucket.")
+        raise ConfigError(f"there is no bucket {freq!r}", hint=f"One of {', '.join(FREQS)}, or None.")
     return ""
 
 
@@ -143,7 +153,12 @@ def buckets(first_us: int, last_us: int, *, freq: str, zone: tzinfo) -> Buckets:
             f"{moment(first_us):%Y-%m-%d} to {moment(last_us):%Y-%m-%d} is too long for buckets of {freq!r}",
             hint="Use a coarser freq, or leave out the rows with a wrong clock.",
         )
-    starts = _hours(first_us, last_us, zone) if freq == "h" else _days(first_us, last_us, freq, zone)
+    if FREQS[freq] < FREQS["h"]:
+        starts = _steps(first_us, FREQS[freq] * MICROS, zone)
+    elif freq == "h":
+        starts = _hours(first_us, last_us, zone)
+    else:
+        starts = _days(first_us, last_us, freq, zone)
     edges: list[int] = []
     labels: list[str] = []
     for start, label in starts:
@@ -189,6 +204,12 @@ def _label(day: date, freq: str) -> str:
     return day.isoformat()[:7] if freq == "M" else day.isoformat()
 
 
+def _steps(first_us: int, step: int, zone: tzinfo) -> Iterator[tuple[int, str]]:
+    """Seconds and minutes: the same in every zone of our time, which all keep to quarters of an hour."""
+    for at in itertools.count(first_us // step * step, step):
+        yield at, local(at, zone).isoformat(timespec="seconds")
+
+
 def _hours(first_us: int, last_us: int, zone: tzinfo) -> Iterator[tuple[int, str]]:
     """Every start of a local hour; one that a zone repeats comes twice."""
     at = _hour_start(first_us, zone)
@@ -216,3 +237,19 @@ def _hour_end(at: int, zone: tzinfo) -> int:
     while _same_hour(at, end, zone):
         end += QUARTER
     return end
+
+
+def positive(name: str, seconds: float) -> float:
+    """A length of time as a parameter.
+
+    Args:
+        name: Of the parameter.
+        seconds: Its value.
+
+    Raises:
+        ConfigError: It is no number above 0.
+    """
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds < float("inf"):
+        raise ConfigError(f"{name}={seconds!r} is no number of seconds above 0", hint="For example 1800.")
+    return float(seconds)

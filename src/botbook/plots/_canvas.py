@@ -31,6 +31,9 @@ DPI: Final = 110
 BUCKETS: Final = 60
 TICKS: Final = 9
 STEPS: Final = {
+    "s": (1, 2, 5, 10, 15, 30, 60, 300, 600),
+    "10s": (1, 3, 6, 30, 60, 180, 360),
+    "min": (1, 2, 5, 10, 15, 30, 60, 120, 360, 720),
     "h": (1, 2, 3, 6, 12, 24, 48, 96, 168),
     "D": (1, 2, 3, 7, 14, 28, 56, 91, 182, 364),
     "W": (1, 2, 4, 8, 13, 26, 52),
@@ -38,7 +41,7 @@ STEPS: Final = {
     "": (1,),
 }
 LATIN: Final = "\u2e80"
-NAMES: Final = {"h": "hour", "D": "day", "W": "week", "M": "month", "": "range"}
+NAMES: Final = {"s": "second", "10s": "10 seconds", "min": "minute", "h": "hour", "D": "day", "W": "week", "M": "month", "": "range"}
 
 
 class Plot(Figure):
@@ -273,6 +276,7 @@ class Canvas:
     def amounts(self, words: str, ax: Any = None) -> None:
         """Whole numbers from 0 at the left."""
         ax = ax or self.ax
+        ax.margins(y=0.1)
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -381,7 +385,9 @@ def _ticks(starts: list[datetime], freq: str, zone: str) -> list[tuple[int, str]
 def _tick(at: datetime, last: datetime | None, freq: str) -> str:
     new_day = last is None or at.date() != last.date()
     new_year = last is None or at.year != last.year
-    if freq == "h":
+    if freq in ("s", "10s"):
+        return f"{at:%H:%M:%S}\n{at.day} {at:%b}" if new_day else f"{at:%H:%M:%S}"
+    if freq in ("min", "h"):
         return f"{at:%H:%M}\n{at.day} {at:%b}" if new_day else f"{at:%H:%M}"
     if freq == "M":
         return f"{at:%b}\n{at.year}" if new_year else f"{at:%b}"

@@ -154,8 +154,11 @@ class MitiWire:
         user_id = text_of(sender.get("user_id"))
         own = user_id == self._app_id != ""
         chat_type, chat_id = self._chat(event, message)
+        message_id = text_of(message.get("message_id"))
+        event_id = text_of(header.get("event_id")) or _derived_id(frame)
         return Event(
-            event_id=text_of(header.get("event_id")) or _derived_id(frame),
+            # The sender's own row has the same id, so that the two are one (bots.md 3b).
+            event_id=f"sent:{message_id}" if own and message_id else event_id,
             type="message.sent" if own else "message.received",
             at=from_epoch_ms(header.get("create_time")) or at,
             received_at=at,
@@ -166,7 +169,7 @@ class MitiWire:
             user_id=user_id,
             user_name=text_of(sender.get("name")),
             role=ASSISTANT if own else USER,
-            message_id=text_of(message.get("message_id")),
+            message_id=message_id,
             reply_to=text_of(content.get("ask_msg_id")) if type(content) is dict else "",
             text=text,
             raw_json=frame,
