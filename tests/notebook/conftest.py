@@ -129,6 +129,14 @@ class FakeBot:
         self.stopped = True
 
 
+def bundles(outputs):
+    """What is seen in the end: an update takes the place of what it updates."""
+    seen = {}
+    for number, output in enumerate(outputs):
+        seen[(output.transient or {}).get("display_id", number)] = output.data
+    return list(seen.values())
+
+
 class Cellar:
     """A shell with botbook in it.
 
@@ -159,7 +167,7 @@ class Cellar:
         return SimpleNamespace(
             value=result.result,
             error=result.error_in_exec or result.error_before_exec,
-            bundles=[output.data for output in captured.outputs],
+            bundles=bundles(captured.outputs),
             stdout=captured.stdout,
             stderr=captured.stderr,
         )
@@ -189,9 +197,11 @@ def ipython(tmp_path_factory):
 @pytest.fixture
 def shell(ipython, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ipython.reset(new_session=True)
+    before = dict(ipython.user_ns)
     yield ipython
     unload(ipython)
+    ipython.user_ns.clear()
+    ipython.user_ns.update(before)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from botbook._config import SECRETS
 from botbook._errors import CommandError
 from botbook._notebook import commands
 from botbook._notebook.args import help_text, parse, parts, split, verbs
@@ -142,6 +143,12 @@ def test_the_list_of_verbs_fits_a_screen_and_names_all():
     assert max(map(len, lines)) <= 88
     assert all(any(f"bot {verb} " in line for line in lines) for verb in verbs())
     assert help_text("sim").count("%bot sim ") == 3
+
+
+def test_no_verb_takes_a_secret():
+    names = {part.key for command in COMMANDS for part in parts(command)}
+    assert names.isdisjoint(SECRETS)
+    assert not any(word in name for name in names for word in ("secret", "token", "password", "key"))
 
 
 def test_verbs_by_form():

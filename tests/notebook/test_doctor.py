@@ -11,7 +11,9 @@ def profile(tmp_path, monkeypatch):
     path = tmp_path / "profiles.toml"
     monkeypatch.setenv("BOTBOOK_PROFILES", str(path))
     monkeypatch.setenv("BOTBOOK_STORE", str(tmp_path / "journal.sqlite"))
-    path.write_text(f'[work]\ngateway = "miti"\napp_id = "a1"\napp_secret = "{SECRET}"\n[empty]\n')
+    path.write_text(
+        f'[work]\ngateway = "miti"\napp_id = "a1"\napp_secret = "{SECRET}"\nsecrte = "{SECRET}"\nbase_url = "https://u:{SECRET}@x"\n[empty]\n'
+    )
     return path
 
 
@@ -25,7 +27,7 @@ def test_what_it_finds_and_what_it_never_shows(profile):
     facts = flat(found)
     assert facts["kernel"][1] == "ipykernel 7"
     assert facts["front end"][1] == "VS Code"
-    assert facts["profile work"][1] == "gateway=miti, app_id=a1, app_secret=•••"
+    assert facts["profile work"][1] == "gateway=miti, app_id=a1, app_secret=•••, secrte=•••, base_url=•••"
     assert facts["profile empty"][1] == "empty"
     assert facts["environment"][1] == "set: MITI_APP_SECRET"
     assert facts["over loopback"][:2] == ("ok", facts["over loopback"][1])

@@ -1,7 +1,9 @@
+import time
+
 import pytest
 
 from botbook._errors import BotbookError, CommandError, ConnectionLost
-from botbook._notebook import magics
+from botbook._notebook import magics, surface
 from botbook._notebook.show import BotInterrupted
 
 TWINS = {"text/html", "text/markdown", "text/plain"}
@@ -82,6 +84,33 @@ def test_connect_passes_on_what_was_given_alone(cellar):
 def test_connecting_again_closes_the_one_before(sim):
     sim.run("%bot connect sim")
     assert [bot.stopped for bot in sim.made] == [True, False]
+
+
+def test_connecting_again_says_which_handlers_are_gone(sim):
+    sim.run("%%bot on *\ndef echo(event): ...")
+    card, words = sim.run("%bot connect sim").bundles
+    assert "sim (current)" in card["text/plain"]
+    assert "had handlers: echo" in words["text/plain"]
+
+
+def test_a_wait_tells_its_time_and_gives_its_place_to_the_result(sim, monkeypatch):
+    monkeypatch.setattr(surface, "TICK", 0.02)
+    monkeypatch.setattr(surface, "PERIOD", 0.0)
+    views = []
+    monkeypatch.setattr(surface.Block, "update", lambda block, view: views.append(view.plain))
+    send = sim.bot.send
+    sim.bot.send = lambda *args, **options: time.sleep(0.1) or send(*args, **options)
+    (bundle,) = sim.run("%%bot send --to user:ann\nhi").bundles
+    assert bundle["text/plain"] == "Sending to user:ann …"
+    assert views[0] == "Sending to user:ann … 0 s; the stop button ends it"
+    assert views[-1].startswith("Sent to user:ann by sim.")
+
+
+def test_a_wait_that_fails_says_so_in_its_place(sim):
+    sim.bot.fail_with = ConnectionLost(1006)
+    made = sim.run("%%bot send --to user:ann\nhi")
+    assert made.bundles[0]["text/plain"] == "Sending to user:ann: not done."
+    assert isinstance(made.error, ConnectionLost)
 
 
 def test_use_and_close_move_the_current_bot(sim):
@@ -178,9 +207,9 @@ def test_on_registers_the_last_function_and_replaces_it(sim):
 
 def test_sim_verbs_reach_the_embedded_world(sim):
     sim.run("%bot sim say ann hello there --group g")
-    sim.run("%bot sim fault stall seconds=2 rate=0.5 hard=true why=x")
+    sim.run("%bot sim fault stall seconds=2 why=x")
     assert sim.bot.world.said == [("ann", "hello there", "g")]
-    assert sim.bot.world.faults == [("stall", {"seconds": 2, "rate": 0.5, "hard": True, "why": "x"})]
+    assert sim.bot.world.faults == [("stall", {"seconds": "2", "why": "x"})]
     log = sim.shell.run_line_magic("bot", "sim log --limit 1")
     assert log == [{"method": "POST", "path": "/0"}]
     assert "1 entries" in sim.run("%bot sim log").bundles[0]["text/plain"]

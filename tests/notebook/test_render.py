@@ -26,6 +26,20 @@ class Tags(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
+class Drawn:
+    dpi = 100
+
+    def __init__(self, alt, data):
+        self.alt = alt
+        self.data = data
+
+    def get_figwidth(self):
+        return 8.0
+
+    def png(self):
+        return b"picture"
+
+
 def views(text):
     frame = pd.DataFrame({"text": [text], "n": [1]})
     return [
@@ -35,7 +49,7 @@ def views(text):
         render.table(["text"], [[text]], caption=text),
         render.frame(frame, what="events"),
         render.report({"about": [("fix", text, text, text)]}),
-        render.figure("aGk=", title=text, data=frame),
+        render.figure(Drawn(text, frame)),
     ]
 
 

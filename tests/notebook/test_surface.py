@@ -70,19 +70,5 @@ def test_a_block_is_displayed_and_changed_in_place(cellar):
     assert IPython.display.display is not None
 
 
-def test_a_picture_has_its_twins_and_leaves_pyplot_alone():
-    import sys
-
-    from matplotlib.figure import Figure
-
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    figure = Figure(figsize=(1, 1))
-    view = Surface().picture(figure, title="a <title>")
-    assert view.png.startswith("iVBOR")
-    assert 'alt="a &lt;title&gt;"' in view.html
-    assert view.plain == "a <title>"
-    assert sys.modules.get("matplotlib.pyplot") is pyplot
-
-
 def test_outside_a_magic_nothing_is_a_statement():
     assert not is_statement()

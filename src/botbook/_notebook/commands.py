@@ -174,7 +174,7 @@ class Connect(Command):
     chat: str | None = _option("N", "agent: which chat")
     pipeline: str | None = _option("ID", "langbot: which pipeline")
     session: str | None = _option("S", "langbot: person or group", choices=("person", "group"))
-    scenario: str | None = _option("S", "sim: what happens there")
+    scenario: str | None = _option("S", "sim: what happens there", values="scenarios")
     speed: float | None = _option("X", "sim: how many times faster than life", convert=_number)
 
 
@@ -294,10 +294,10 @@ class Plot(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Command):
-    """Keep the raw frames in a file, from now on."""
+    """Write every event from now on to a file."""
 
     verb: ClassVar[str] = "record"
-    example: ClassVar[str] = "%bot record frames.jsonl"
+    example: ClassVar[str] = "%bot record events.jsonl"
     path: str = _argument("PATH", "which file", required=False)
     stop: bool = _flag("end it")
 
@@ -320,7 +320,7 @@ class SimFault(Command):
 
     verb: ClassVar[str] = "sim fault"
     example: ClassVar[str] = "%bot sim fault stall seconds=2"
-    kind: str = _argument("KIND", "how")
+    kind: str = _argument("KIND", "how", values="faults")
     options: tuple[tuple[str, str], ...] = _argument(
         "NAME=VALUE", "details", required=False, rest=True, convert=_pair
     )

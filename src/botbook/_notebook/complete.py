@@ -18,7 +18,7 @@ __all__ = ["candidates", "matcher"]
 
 #: The line up to the cursor: an assignment may stand before a line magic.
 _LINE: Final = re.compile(r"\s*(?:[\w, .\[\]'\"]+=\s*)?(?P<mark>%{1,2})bot\s+(?P<rest>.*)\Z")
-_FREQUENCIES: Final = ("h", "D", "W", "MS")
+_FREQUENCIES: Final = ("s", "10s", "min", "h", "D", "W", "M")
 
 Lists = Mapping[str, Callable[[], Iterable[str]]]
 
@@ -126,12 +126,14 @@ def _lists(desk: Desk) -> Lists:
     return {
         "bots": lambda: desk.bots,
         "chats": lambda: _chats(desk),
+        "faults": _faults,
         "frequencies": lambda: _FREQUENCIES,
         "gateways": _gateways,
         "handlers": lambda: desk.bot().handlers()["name"],
         "metrics": _metrics,
         "patterns": _patterns,
         "profiles": profiles,
+        "scenarios": _scenarios,
     }
 
 
@@ -144,6 +146,18 @@ def _patterns() -> Iterator[str]:
 def _chats(desk: Desk) -> Iterable[str]:
     """Chats of the last events, newest first."""
     return [chat for chat in reversed(desk.bot().events(limit=200)["chat_id"].unique()) if chat]
+
+
+def _faults() -> Iterable[str]:
+    from botbook._local.faults import FAULTS
+
+    return FAULTS
+
+
+def _scenarios() -> Iterable[str]:
+    from botbook._local.persona import SCENARIOS
+
+    return SCENARIOS
 
 
 def _gateways() -> Iterable[str]:

@@ -55,10 +55,13 @@ class Desk:
             gateway: Which gateway.
             options: Settings that were given.
         """
-        name = options.get("name") or options.get("profile") or gateway
-        if name in self.bots:
-            self.close(name)
+        if replaced := self.would_replace(gateway, options):
+            self.close(replaced.name)
         return self._add(self._connect(gateway, **options))
+
+    def would_replace(self, gateway: str, options: Mapping[str, Any]) -> Bot | None:
+        """The connection of the name that a new one would have."""
+        return self.bots.get(options.get("name") or options.get("profile") or gateway)
 
     def bot(self, name: str = "") -> Bot:
         """A connection by name, or the current one.

@@ -8,11 +8,12 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any, Final
 
-from botbook._config import ENVIRONMENT, SECRETS, profiles, profiles_path
+from botbook._config import ENVIRONMENT, SECRETS, Settings, profiles, profiles_path
 from botbook._errors import BotbookError, ConfigError, StoreError
 from botbook._notebook.nest import nest_state, refusal, version_of
 
@@ -111,11 +112,17 @@ def _settings(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield "ok", "profiles", f"{len(tables)} in {profiles_path()}", ""
     for name, table in tables.items():
-        shown = ", ".join(f"{key}={'•••' if key in SECRETS else value}" for key, value in table.items())
+        shown = ", ".join(f"{key}={_open(key, value)}" for key, value in table.items())
         yield "ok", f"profile {name}", shown or "empty", ""
     known = {variable for table in ENVIRONMENT.values() for variable in table.values()}
     if given := sorted(variable for variable in known if environ.get(variable)):
         yield "ok", "environment", f"set: {', '.join(given)}", ""
+
+
+def _open(key: str, value: Any) -> str:
+    """A setting as it may be shown: what is not known to be harmless is masked."""
+    known = {f.name for f in fields(Settings)} - SECRETS
+    return str(value) if key in known | {"gateway"} and "@" not in str(value) else "•••"
 
 
 def _world() -> Finding:

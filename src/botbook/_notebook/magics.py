@@ -42,7 +42,11 @@ class Face:
                 return outcome.value
             if not is_statement():
                 return outcome.value
-            self.desk.surface.show(outcome.view)
+            if outcome.block is None:
+                self.desk.surface.show(outcome.view)
+            else:
+                outcome.block.update(outcome.view)
+                outcome.block.close()
             return None
 
 

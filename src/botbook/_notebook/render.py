@@ -6,6 +6,7 @@ host alone, so that dark and light follow it (jupyter.md 2, pain 7); states are 
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -204,18 +205,25 @@ def _plain_report(sections: Mapping[str, Sequence[tuple[str, str, str, str]]], c
     return clean("\n".join([*lines, caption]))
 
 
-def figure(png: str, *, title: str, data: Any = None) -> View:
-    """A picture with words beside it.
+def figure(drawn: Any) -> View:
+    """A picture with its words and its data.
 
     Args:
-        png: Base64.
-        title: What it shows; also the alternative text.
-        data: The frame that was drawn, for the text twins.
+        drawn: A figure of `botbook.plots`: ``png()``, ``alt`` and ``data``.
     """
-    words = notice(title) if data is None else frame(data, what=f"rows: {title}")
-    image = f'<img alt="{escape(clean(title))}" src="data:image/png;base64,{png}" style="max-width:100%">'
-    more = f"<details><summary>Data</summary>{words.html}</details>" if data is not None else ""
-    return View(_box(image + more), words.markdown, words.plain, png)
+    png = base64.b64encode(drawn.png()).decode("ascii")
+    words = " ".join(clean(drawn.alt).split())
+    data = frame(drawn.data, what="rows")
+    image = (
+        f'<img alt="{escape(words)}" src="data:image/png;base64,{png}" style="max-width:100%"'
+        f' width="{round(drawn.get_figwidth() * drawn.dpi)}">'
+    )
+    return View(
+        _box(f"{image}<details><summary>Data</summary>{data.html}</details>"),
+        f"{_md(words)}\n\n{data.markdown}",
+        words,
+        png,
+    )
 
 
 # -- cells ----------------------------------------------------------------------------------------

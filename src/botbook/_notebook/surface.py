@@ -7,22 +7,23 @@ the one way of writing whose place does not depend on the kernel's version (jupy
 from __future__ import annotations
 
 import ast
-import base64
-import io
 import linecache
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from botbook._notebook import render
-from botbook._notebook.render import View
+from botbook._notebook.render import View, notice
 
 __all__ = ["Block", "Surface", "is_statement"]
 
 #: Longest wait between two updates of a block, in seconds (jupyter.md 3.3: at most 10 a second).
 PERIOD: Final = 0.1
+#: How often a wait tells its time, in seconds.
+TICK: Final = 1.0
 
 
 class Surface:
@@ -40,20 +41,39 @@ class Surface:
 
         return Block(display(view, display_id=True))
 
-    def picture(self, figure: Any, *, title: str, data: Any = None) -> View:
-        """A matplotlib figure as a view, without pyplot and its global state.
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[Block | None]:
+        """Say what is being waited for, and for how long already.
 
         Args:
-            figure: A ``matplotlib.figure.Figure``.
-            title: What it shows, in words.
-            data: The frame that was drawn.
-        """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
+            text: What happens, such as "Connecting to sim".
 
-        buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer)
-        png = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return render.figure(png, title=title, data=data)
+        Returns:
+            A context manager with the block that its result takes the place in, or None where
+            nobody looks because the value of the magic is taken.
+        """
+        if not is_statement():
+            yield None
+            return
+        block = self.block(notice(f"{text} …"))
+        ended = threading.Event()
+        ticker = threading.Thread(target=_tick, args=(block, text, ended), daemon=True)
+        ticker.start()
+        try:
+            yield block
+        except BaseException:
+            block.update(notice(f"{text}: not done."))
+            raise
+        finally:
+            ended.set()
+            ticker.join()  # so that no tick comes after the result
+            block.close()
+
+
+def _tick(block: Block, text: str, ended: threading.Event) -> None:
+    began = time.monotonic()
+    while not ended.wait(TICK):
+        block.update(notice(f"{text} … {time.monotonic() - began:.0f} s; the stop button ends it"))
 
 
 class Block:

@@ -17,6 +17,7 @@ from botbook._notebook.commands import Command
 from botbook._notebook.desk import Desk
 from botbook._notebook.nest import nest_on
 from botbook._notebook.render import View
+from botbook._notebook.surface import Block
 from botbook.events import Event
 
 __all__ = ["ACTIONS", "Outcome", "metric_names"]
@@ -37,10 +38,12 @@ class Outcome:
     Attributes:
         view: What is shown, or None where the value shows itself.
         value: What ``x = %bot …`` and ``--out`` get.
+        block: Where the view takes the place of "…", or None.
     """
 
     view: View | None = None
     value: Any = None
+    block: Block | None = None
 
 
 def _help(desk: Desk, command: commands.Help) -> Outcome:
@@ -54,9 +57,9 @@ def _status(desk: Desk, command: commands.Status) -> Outcome:
     return _card(desk, [bot.status() for bot in desk.bots.values()])
 
 
-def _card(desk: Desk, value: Any) -> Outcome:
+def _card(desk: Desk, value: Any, block: Block | None = None) -> Outcome:
     statuses = [bot.status() for bot in desk.bots.values()]
-    return Outcome(view=render.status(statuses, current=desk.current), value=value)
+    return Outcome(view=render.status(statuses, current=desk.current), value=value, block=block)
 
 
 def _connect(desk: Desk, command: commands.Connect) -> Outcome:
@@ -70,8 +73,15 @@ def _connect(desk: Desk, command: commands.Connect) -> Outcome:
         "scenario": command.scenario,
         "speed": command.speed,
     }
-    bot = desk.connect(command.gateway, {key: value for key, value in given.items() if value is not None})
-    return _card(desk, bot)
+    options = {key: value for key, value in given.items() if value is not None}
+    replaced = desk.would_replace(command.gateway, options)
+    lost = list(replaced.handlers()["name"]) if replaced else []
+    with desk.surface.waiting(f"Connecting to {command.gateway}") as block:
+        bot = desk.connect(command.gateway, options)
+    if lost:
+        text = f"The connection before had handlers: {', '.join(lost)}."
+        desk.surface.show(render.notice(text, "Run their cells again for this one."))
+    return _card(desk, bot, block)
 
 
 def _use(desk: Desk, command: commands.Use) -> Outcome:
@@ -151,9 +161,11 @@ def _on(desk: Desk, command: commands.On) -> Outcome:
 
 def _send(desk: Desk, command: commands.Send) -> Outcome:
     bot = desk.bot()
-    sent = bot.send(command.to, command.body.strip("\n"), markdown=not command.text)
+    with desk.surface.waiting(f"Sending to {command.to}") as block:
+        sent = bot.send(command.to, command.body.strip("\n"), markdown=not command.text)
     ident = f"Message {sent.message_id}." if sent.message_id else ""
-    return Outcome(view=render.notice(f"Sent to {command.to} by {bot.name}.", ident), value=sent)
+    view = render.notice(f"Sent to {command.to} by {bot.name}.", ident)
+    return Outcome(view=view, value=sent, block=block)
 
 
 # -- handlers -------------------------------------------------------------------------------------
@@ -202,8 +214,10 @@ def _events(desk: Desk, command: commands.Events) -> Outcome:
 
 def _history(desk: Desk, command: commands.History) -> Outcome:
     bot = desk.bot()
-    data = bot.history(command.chat, limit=command.limit) if command.limit else bot.history(command.chat)
-    return Outcome(view=render.frame(data, what="messages", shown=100), value=data)
+    limit: dict[str, Any] = {"limit": command.limit} if command.limit else {}
+    with desk.surface.waiting(f"Asking for the history of {command.chat}") as block:
+        data = bot.history(command.chat, **limit)
+    return Outcome(view=render.frame(data, what="messages", shown=100), value=data, block=block)
 
 
 def _plot(desk: Desk, command: commands.Plot) -> Outcome:
@@ -219,8 +233,7 @@ def _plot(desk: Desk, command: commands.Plot) -> Outcome:
     measure = getattr(metrics, command.metric)
     data = measure(desk.bot().events(since=command.since), **_parameters(measure, command))
     figure = getattr(plots, command.metric)(data)
-    title = command.metric.replace("_", " ")
-    return Outcome(view=desk.surface.picture(figure, title=title, data=data), value=figure)
+    return Outcome(view=render.figure(figure), value=figure)
 
 
 def metric_names(metrics: ModuleType, plots: ModuleType) -> list[str]:
@@ -244,7 +257,7 @@ def _parameters(measure: Callable[..., Any], command: commands.Plot) -> dict[str
 
 def _record(desk: Desk, command: commands.Record) -> Outcome:
     if bool(command.path) == command.stop:
-        raise CommandError("record needs a PATH or --stop", hint="Write %bot record frames.jsonl")
+        raise CommandError("record needs a PATH or --stop", hint="Write %bot record events.jsonl")
     desk.bot().record(command.path or None)
     text = "Recording has ended." if command.stop else f"Recording to {command.path}; --stop ends it."
     return Outcome(view=render.notice(text))
@@ -260,19 +273,8 @@ def _sim_say(desk: Desk, command: commands.SimSay) -> Outcome:
 
 
 def _sim_fault(desk: Desk, command: commands.SimFault) -> Outcome:
-    options = {name: _literal(value) for name, value in command.options}
-    desk.bot().sim.fault(command.kind, **options)
+    desk.bot().sim.fault(command.kind, **dict(command.options))
     return Outcome(view=render.notice(f"The embedded world will misbehave: {command.kind}."))
-
-
-def _literal(text: str) -> Any:
-    """A number, true or false, or else the text."""
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _sim_log(desk: Desk, command: commands.SimLog) -> Outcome:
