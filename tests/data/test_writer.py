@@ -247,6 +247,17 @@ def test_a_full_disk_is_told_and_nothing_is_lost_nor_kept_twice(path, make):
     assert store.close() == 0
 
 
+def test_a_value_that_does_not_fit_behind_a_full_disk(path, make):
+    tight = Tight(path, pages=1)
+    got = []
+    tight.store.append(make(0, 9, raw_json=BIG) + make(9, 10, text="\ud800"), got.extend)
+    wait_for(lambda: tight.told)
+    tight.room(HUGE)
+    assert tight.store.flush(10)
+    assert [e.event_id for _, e in got] == [f"e{n}" for n in range(10)]
+    tight.store.close()
+
+
 def test_a_read_only_journal_is_told_and_goes_on_later(path, make):
     tight = Tight(path, pages=HUGE)
     got = []

@@ -225,28 +225,27 @@ class Writer:
             False if it was given up because the store is being closed.
         """
         delay, mended = RETRY_SECONDS, False
-        while (kept := self._attempt(items, mend=not mended)) is None:
-            if self._abandoned or (self._trouble and self._closing.is_set()):
+        while True:
+            last = self._closing.is_set()
+            try:
+                kept = self._transact(items)
+                break
+            except Exception as error:  # whatever it is: people's messages wait behind it
+                if self._abandoned:
+                    return False
+                if isinstance(error, _UNFIT) and not mended:
+                    _mend(items)
+                    mended = True
+                    continue
+                self._tell(self._named(error))
+            if last:
                 return False
-            mended = True
-            if self._trouble:
-                self._closing.wait(delay)
-                delay = min(delay * 2, RETRY_MOST_SECONDS)
+            self._closing.wait(delay)
+            delay = min(delay * 2, RETRY_MOST_SECONDS)
         self._tell(None)
         self._settled += sum(len(item) for item in items if not isinstance(item, _Flush))
         self._hand_on(items, kept)
         return True
-
-    def _attempt(self, items: list[_Item], *, mend: bool) -> list[Kept] | None:
-        """One transaction, or None and the trouble told, or None and the unfit values mended."""
-        try:
-            return self._transact(items)
-        except Exception as error:  # whatever it is: people's messages wait behind it
-            if mend and isinstance(error, _UNFIT):
-                _mend(items)
-            elif not self._abandoned:
-                self._tell(self._named(error))
-        return None
 
     def _named(self, error: Exception) -> StoreError:
         if isinstance(error, StoreError):
