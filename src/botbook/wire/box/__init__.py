@@ -8,6 +8,7 @@ from __future__ import annotations
 from botbook.wire.box.envelope import (
     ERROR_NAMES,
     EXTENSIONS,
+    SKILL_ACTIONS,
     Chunk,
     Dialect,
     Reply,
@@ -45,6 +46,7 @@ __all__ = [
     "OUTPUT_LIMIT",
     "PROFILES",
     "SCOPES",
+    "SKILL_ACTIONS",
     "WORKSPACE",
     "Chunk",
     "Context",

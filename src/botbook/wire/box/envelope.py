@@ -16,6 +16,7 @@ from botbook.wire.box.values import Context
 __all__ = [
     "ERROR_NAMES",
     "EXTENSIONS",
+    "SKILL_ACTIONS",
     "Chunk",
     "Dialect",
     "Reply",
@@ -46,6 +47,19 @@ ERROR_NAMES: Final = (
     "BoxManagedProcessNotFoundError",
     "BoxManagedProcessConflictError",
     "BoxBackendUnavailableError",
+)
+SKILL_ACTIONS: Final = (
+    "box_list_skills",
+    "box_get_skill",
+    "box_create_skill",
+    "box_update_skill",
+    "box_delete_skill",
+    "box_scan_skill_directory",
+    "box_list_skill_files",
+    "box_read_skill_file",
+    "box_write_skill_file",
+    "box_preview_skill_zip",
+    "box_install_skill_zip",
 )
 #: What the embedded runtime adds. It says so in ``box_health``, and a client uses only what was said.
 EXTENSIONS: Final = ("keep_after_timeout", "stdin", "stream", "whole_output")
