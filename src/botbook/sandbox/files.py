@@ -65,7 +65,8 @@ async def get(run: Run, src: str) -> bytes:
     parts: list[bytes] = []
     while not parts or len(parts[-1]) == _GET:
         start = len(parts) * _GET + 1
-        text = await _done(run, f"test -r {name} && tail -c +{start} {name} | head -c {_GET} | base64")
+        there = f"[ -f {name} ] && [ -r {name} ] || {{ echo no such file: {name} >&2; exit 1; }}"
+        text = await _done(run, f"{there}; tail -c +{start} {name} | head -c {_GET} | base64")
         parts.append(base64.b64decode(text))
     return b"".join(parts)
 

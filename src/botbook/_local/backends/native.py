@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -204,7 +203,7 @@ class NativeBackend:
             with theirs:
                 self._keeper = await asyncio.to_thread(_launch, theirs.fileno())
             self._sock = ours
-            self.ask({"op": "hello"}, [])
+            self.ask({"op": "hello", "base": self._base}, [])
             try:
                 answer = await asyncio.wait_for(_receive(ours), _OPEN_SECONDS)
             except TimeoutError:
@@ -237,9 +236,6 @@ class NativeBackend:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
-        if self._base:
-            shutil.rmtree(self._base, ignore_errors=True)
-            self._base = ""
 
 
 class NativeCell:
@@ -317,6 +313,9 @@ class NativeCell:
         stdin_r, stdin_w = os.pipe() if command.stdin else (os.open(os.devnull, os.O_RDONLY), -1)
         (out_r, out_w), (err_r, err_w), (status_r, status_w) = os.pipe(), os.pipe(), os.pipe()
         theirs = [stdin_r, out_w, err_w, status_w, *([script] if script >= 0 else [])]
+        if (uid := self._plan["uid"]) is not None:  # or /dev/stdout could not be opened inside
+            for fd in (*theirs[:3][not command.stdin :], *theirs[4:]):
+                os.fchown(fd, uid, uid)
         try:
             self._tell(body, theirs)
         except SandboxError:

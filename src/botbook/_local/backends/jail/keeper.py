@@ -26,6 +26,7 @@ class Keeper:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._places = cgroups.parents()
+        self._base = ""
         self._count = 0
         self._groups: dict[int, cgroups.Group] = {}
         self._ending: list[cgroups.Group] = []
@@ -55,6 +56,7 @@ class Keeper:
         elif body["op"] == "tree":
             self._tree(body, fds)
         else:
+            self._base = body["base"]
             channel.send(self._sock, self._hello())
         return True
 
@@ -110,8 +112,10 @@ class Keeper:
         for _ in range(100):
             self._reap()
             if not self._groups and not self._ending:
-                return
+                break
             select.select([], [], [], 0.02)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._base)
 
 
 def main() -> None:
