@@ -1,4 +1,5 @@
-"""What a sandboxed program must not manage, one row an attempt; and what it must, so that a no means something.
+# ruff: noqa: E501
+"""What a sandboxed program must not manage, one row an attempt; and what it must, so that a no counts.
 
 Run as a script with the name of a backend it tries every row and prints one JSON object. An attempt that
 succeeds prints ESCAPED.
@@ -232,6 +233,19 @@ def _afterwards(what: str, facts: dict[str, Any], mark: str) -> bool:
     return not what or not _living(mark)
 
 
+def _make_secret(directory: str) -> Path:
+    os.chmod(directory, 0o777)
+    secret = Path(directory, "secret")
+    secret.write_text("the machine's own")
+    return secret
+
+
+def _disk() -> str:
+    return next(
+        (f"/dev/{one}" for one in os.listdir("/sys/block") if os.path.exists(f"/dev/{one}")), "/dev/sda"
+    )
+
+
 def _living(mark: str) -> list[str]:
     found = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
@@ -260,7 +274,7 @@ async def main(name: str) -> dict[str, Any]:
     from botbook._local.backends import BACKENDS
 
     backend = BACKENDS[name]()
-    os.environ["SECRET"] = "hunter2"  # noqa: S105
+    os.environ["SECRET"] = "hunter2"
     needle = f"{secrets.randbelow(10**6) + 10**8}"
     sleeper = await asyncio.create_subprocess_exec("sleep", needle)
     with (
@@ -268,12 +282,9 @@ async def main(name: str) -> dict[str, Any]:
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.socket(socket.AF_UNIX) as abstract,
     ):
-        os.chmod(directory, 0o777)  # noqa: S103
-        secret = Path(directory, "secret")
-        secret.write_text("the machine's own")
+        secret = _make_secret(directory)
         abstract.bind(f"\0escape-{needle}")
         abstract.listen()
-        disks = [f"/dev/{one}" for one in os.listdir("/sys/block") if os.path.exists(f"/dev/{one}")]
         facts = {
             "directory": directory,
             "secret": secret,
@@ -282,7 +293,7 @@ async def main(name: str) -> dict[str, Any]:
             "rest": needle[1:],
             "port": server.getsockname()[1],
             "abstract": f"escape-{needle}",
-            "disk": (disks or ["/dev/sda"])[0],
+            "disk": _disk(),
         }
         try:
             report = await backend.probe()
@@ -293,7 +304,12 @@ async def main(name: str) -> dict[str, Any]:
                 sleeper.kill()
             await sleeper.wait()
     protections = {one.name: one.on for one in report.protections}
-    return {"available": report.available, "reason": report.reason, "protections": protections, "rows": results}
+    return {
+        "available": report.available,
+        "reason": report.reason,
+        "protections": protections,
+        "rows": results,
+    }
 
 
 if __name__ == "__main__":
