@@ -183,7 +183,7 @@ async def test_what_came_while_away_is_recovered_and_the_gap_is_told(bot):
     await until(lambda: handled == ["before"])
     bot.sim.fault("drop_while_away")
     bot.sim.fault("fin")
-    await until(lambda: bot.status().state != "open")
+    await until(lambda: bot.status().state != "open" and bot.sim.miti.sockets == 0)
     bot.sim.say("ann", "missed")
     await until(lambda: "connection.gap" in types(bot), seconds=8)
     frame = bot.events()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import logging
@@ -257,6 +258,7 @@ class AsyncBot:
         for task in list(self._tasks):
             task.cancel()
         await self._link.stop()
+        await self._tokens.close()
         if self._parts.world is not None:
             await self._parts.world.stop()
         await self._parts.http.close()
@@ -723,6 +725,8 @@ class Bot:
         self._run = self.aio.run
         self._run(self.aio.start())
         self._end = weakref.finalize(self, _end, self.aio)
+        # By itself too: the loops, registered before, must not end before the bots do.
+        atexit.register(self._end)
 
     def __enter__(self) -> Bot:
         return self
@@ -809,6 +813,8 @@ class Bot:
     def stop(self, *, drain: float = 1.0) -> None:
         """See `AsyncBot.stop`."""
         self._run(self.aio.stop(drain=drain))
+        self._end.detach()
+        atexit.unregister(self._end)
 
 
 #: The bots that run, for the watchdog of the loop that they share.
@@ -822,8 +828,13 @@ def _on_lag(lag: Lag) -> None:
 
 def _end(aio: AsyncBot) -> None:
     """Close the link of a bot that nobody holds any more, or at the end of the process."""
+
+    async def end() -> None:
+        async with asyncio.timeout(1.0):
+            await aio.stop(drain=0.0)
+
     with contextlib.suppress(Exception):
-        aio.run(asyncio.wait_for(aio.stop(drain=0.0), 1.0))
+        aio.run(end())
 
 
 def connect(gateway: str = "sim", **given: Any) -> Bot:

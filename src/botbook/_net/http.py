@@ -120,6 +120,7 @@ class AiohttpHttp:
             request.method,
             request.url,
             json=request.json,
+            data=request.body,
             params=dict(request.params),
             headers=headers,
             allow_redirects=False,
