@@ -44,7 +44,7 @@ class FakeWorld:
         self.faults.append((kind, options))
 
     def log(self):
-        return [{"method": "POST", "path": f"/{n}"} for n in range(len(self.said))]
+        return [{"at": 1.5 + n, "path": f"/{n}", "body": {"n": n}} for n in range(len(self.said))]
 
 
 class FakeBot:

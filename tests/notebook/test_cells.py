@@ -2,6 +2,7 @@ import asyncio
 import inspect
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,19 +26,28 @@ def test_the_names_are_at_hand_and_decorators_give_the_function_back(sim):
 def first(event): return 1
 @on_message(timeout=2)
 def second(event): return 2
-@on_group_at
+@on_group_at(when="text")
 def third(event): return 3
 (first(0), second(0), third(0), bot.name)"""
-    assert sim.run(cell).value == (1, 2, 3, "sim")
+    made = sim.run(cell)
+    assert made.value == (1, 2, 3, "sim")
+    ready = "Ready on sim: all (message.*), second (message.received), third (message.received)."
+    assert made.bundles[0]["text/plain"] == ready
     kept = sim.bot.registered
     assert (kept["all"].pattern, kept["all"].when) == ("message.*", "text")
-    assert kept["second"].timeout == 2
+    assert (kept["second"].when, kept["second"].timeout) == ("chat_type != 'group'", 2)
+    assert kept["third"].when == "chat_type == 'group' and (text)"
 
-    class Said:
-        chat_type = "group"
 
-    assert kept["third"].when(Said)
-    assert not kept["second"].when(Said)
+@pytest.mark.parametrize(
+    ("name", "kind", "other"), [("on_message", "private", "group"), ("on_group_at", "group", "private")]
+)
+def test_a_condition_that_is_a_function_counts_besides_the_kind_of_chat(sim, name, kind, other):
+    sim.run(f"%%bot\n@{name}(when=lambda event: event.text)\ndef f(event): ...")
+    when = sim.bot.registered["f"].when
+    assert when(SimpleNamespace(chat_type=kind, text="x"))
+    assert not when(SimpleNamespace(chat_type=kind, text=""))
+    assert not when(SimpleNamespace(chat_type=other, text="x"))
 
 
 def test_the_value_of_the_last_line_is_shown_unless_a_semicolon_ends_it(sim):
@@ -92,6 +102,7 @@ def test_an_error_in_a_body_shows_the_cells_own_lines(sim):
     made = sim.run("%%bot\ndef f():\n    return 1 / 0\nf()")
     assert isinstance(made.error, ZeroDivisionError)
     assert "return 1 / 0" in made.stdout
+    assert "cell 2" in made.stdout
     assert ":3" in made.stdout
     assert "_notebook" not in made.stdout
     made = sim.run("%%bot\nimport asyncio\nawait asyncio.sleep(0)\nundefined_name")

@@ -148,7 +148,9 @@ class Cells:
 
         Line numbers count from the magic's own line, as the cell shows them.
         """
-        filename = f"<%%bot cell {self._shell.execution_count}.{next(self._numbers)}>"
+        # The shell's own counter is one ahead in newer versions of IPython, so the inputs are counted.
+        cell = len(self._shell.history_manager.input_hist_raw) - 1
+        filename = f"<%%bot cell {cell}.{next(self._numbers)}>"
         with self._named(filename):
             text = "\n" + self._shell.transform_cell(body)
             linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)

@@ -27,18 +27,23 @@ _LINE: Final = "var(--jp-border-color1,var(--vscode-panel-border,GrayText))"
 _FACE: Final = "var(--jp-ui-font-family,var(--vscode-font-family,system-ui,sans-serif))"
 _MONO: Final = "var(--jp-code-font-family,var(--vscode-editor-font-family,monospace))"
 _BOX: Final = f"color:{_INK};background:{_PAPER};font-family:{_FACE};padding:6px 8px;overflow-x:auto"
+#: The class stands twice so that these rules win over the host's own for tables.
 _RULES: Final = (
-    f".botbook table{{border-collapse:collapse;color:inherit;background:inherit;margin:4px 0}}"
-    f".botbook th,.botbook td{{border-bottom:1px solid {_LINE};padding:2px 10px 2px 0;text-align:left;"
-    "vertical-align:top;color:inherit;background:inherit;white-space:pre-wrap;max-width:42em;"
-    "overflow-wrap:anywhere}.botbook caption{text-align:left;color:inherit;padding:2px 0}"
-    f".botbook pre{{font-family:{_MONO};color:inherit;background:inherit;margin:4px 0;white-space:pre-wrap}}"
-    ".botbook p{margin:2px 0}.botbook .n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".botbook.botbook table{border-collapse:collapse;color:inherit;background:inherit;margin:4px 0}"
+    f".botbook.botbook th,.botbook.botbook td{{border-bottom:1px solid {_LINE};padding:2px 12px 2px 0;"
+    "text-align:left;vertical-align:top;color:inherit;max-width:42em;white-space:pre-wrap;"
+    "overflow-wrap:break-word}.botbook.botbook th{white-space:nowrap}"
+    ".botbook.botbook .n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".botbook.botbook tr{background:inherit}"
+    ".botbook.botbook caption{text-align:left;color:inherit;padding:2px 0}"
+    f".botbook.botbook pre{{font-family:{_MONO};color:inherit;background:inherit;margin:4px 0;"
+    "white-space:pre-wrap}.botbook.botbook p{margin:2px 0}"
 )
 
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$&-])")
 
 
@@ -118,6 +123,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: 
     values = [list(row) for row in rows]
     texts = [[_cell(value) for value in row] for row in values]
     right = [bool(values) and all(_is_number(row[i]) for row in values) for i in range(len(columns))]
+    if any(isinstance(value, datetime) for row in values for value in row):
+        caption = f"{caption}; times in UTC" if caption else "times in UTC"
     return View(
         _box(_html_table(columns, texts, right, caption)),
         _markdown_table(columns, texts, caption),
@@ -275,11 +282,16 @@ def _html_table(
     kind = [' class="n"' if one else "" for one in right]
     head = "".join(f'<th scope="col"{k}>{escape(name)}</th>' for name, k in zip(columns, kind, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{k}>{escape(text)}</td>" for text, k in zip(row, kind, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{k}>{_html(text)}</td>" for text, k in zip(row, kind, strict=True)) + "</tr>"
         for row in texts
     )
     title = f"<caption>{escape(clean(caption))}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _html(text: str) -> str:
+    """Text of a cell; a time stays on one line."""
+    return text.replace(" ", "&nbsp;") if _TIME.fullmatch(text) else escape(text)
 
 
 def _markdown_table(columns: Sequence[str], texts: Sequence[Sequence[str]], caption: str) -> str:

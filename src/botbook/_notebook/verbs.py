@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botbook._errors import CommandError
 from botbook._notebook import commands, doctor, render
@@ -19,6 +21,11 @@ from botbook._notebook.nest import nest_on
 from botbook._notebook.render import View
 from botbook._notebook.surface import Block
 from botbook.events import Event
+
+if TYPE_CHECKING:
+    from botbook.bot import Bot, Registration
+
+When = str | Callable[[Event], Any] | None
 
 __all__ = ["ACTIONS", "Outcome", "metric_names"]
 
@@ -104,46 +111,56 @@ def _run(desk: Desk, command: commands.Run) -> Outcome:
     bot, new = desk.bot_or_sim()
     if new:
         desk.surface.show(render.notice("Connected to sim, the embedded world: nothing was connected yet."))
-    before, desk.loan = desk.loan, _at_hand(bot)
+    made: list[Registration] = []
+    before, desk.loan = desk.loan, _at_hand(bot, made)
 
     def ours(name: str, value: Any) -> bool:
         return before.get(name) is value or (name == "bot" and isinstance(value, type(bot)))
 
     with lent(desk.names, desk.loan, ours=ours):
-        return Outcome(value=desk.cells.run(command.body))
+        value = desk.cells.run(command.body)
+    if made:
+        handlers = ", ".join(f"{one.name} ({one.pattern})" for one in made)
+        desk.surface.show(render.notice(f"Ready on {bot.name}: {handlers}."))
+    return Outcome(value=value)
 
 
-def _at_hand(bot: Any) -> dict[str, Any]:
-    """The names that a ``%%bot`` cell has at hand."""
+def _at_hand(bot: Bot, made: list[Registration]) -> dict[str, Any]:
+    """The names that a ``%%bot`` cell has at hand.
+
+    Args:
+        bot: The current bot.
+        made: Gets what the decorators register.
+    """
 
     def on(pattern: str, **options: Any) -> Callable[[Any], Any]:
         """Decorate a handler: ``@on("message.*")``; takes name, when, timeout."""
 
         def register(function: Any) -> Any:
-            bot.on(pattern, function, **options)
+            made.append(bot.on(pattern, function, **options))
             return function
 
         return register
 
-    def on_message(function: Any = None, **options: Any) -> Any:
-        """Decorate a handler of private messages; takes name and timeout."""
-        register = on("message.received", when=_is_private, **options)
+    def on_message(function: Any = None, *, when: When = None, **options: Any) -> Any:
+        """Decorate a handler of private messages; takes name, when, timeout."""
+        register = on("message.received", when=_both(False, when), **options)
         return register if function is None else register(function)
 
-    def on_group_at(function: Any = None, **options: Any) -> Any:
-        """Decorate a handler of group messages to the bot; takes name and timeout."""
-        register = on("message.received", when=_is_group, **options)
+    def on_group_at(function: Any = None, *, when: When = None, **options: Any) -> Any:
+        """Decorate a handler of group messages to the bot; takes name, when, timeout."""
+        register = on("message.received", when=_both(True, when), **options)
         return register if function is None else register(function)
 
     return {"bot": bot, "on": on, "on_message": on_message, "on_group_at": on_group_at}
 
 
-def _is_private(event: Event) -> bool:
-    return event.chat_type != "group"
-
-
-def _is_group(event: Event) -> bool:
-    return event.chat_type == "group"
+def _both(group: bool, when: When) -> When:
+    """A condition on the kind of chat, and the user's own."""
+    if callable(when):
+        return lambda event: (event.chat_type == "group") is group and when(event)
+    kind = "chat_type == 'group'" if group else "chat_type != 'group'"
+    return f"{kind} and ({when})" if when else kind
 
 
 def _on(desk: Desk, command: commands.On) -> Outcome:
@@ -277,11 +294,18 @@ def _sim_fault(desk: Desk, command: commands.SimFault) -> Outcome:
     return Outcome(view=render.notice(f"The embedded world will misbehave: {command.kind}."))
 
 
+def _logged(key: str, value: Any) -> Any:
+    """One detail of the log, as people read it: times as times, bodies as JSON."""
+    if key == "at" and isinstance(value, float):
+        return datetime.fromtimestamp(value, UTC)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
 def _sim_log(desk: Desk, command: commands.SimLog) -> Outcome:
     log = desk.bot().sim.log()
     log = log if command.limit is None else log[-command.limit :]
     columns = list(dict.fromkeys(key for row in log for key in row))
-    rows = [[row.get(key) for key in columns] for row in log[-render.SHOWN :]]
+    rows = [[_logged(key, row.get(key)) for key in columns] for row in log[-render.SHOWN :]]
     view = (
         render.table(columns, rows, caption=f"{len(log)} entries") if log else render.notice("Nothing yet.")
     )
