@@ -88,6 +88,7 @@ class GapRepair:
 
     async def _missed(self, down_at: datetime) -> tuple[list[Event], int, str]:
         """Messages that the histories hold and the journal does not; chats asked; last refusal."""
+        await asyncio.to_thread(self._journal.store.flush)  # what the gateway repeated is known, too
         chats = await asyncio.to_thread(
             self._journal.store.chats_since,
             gateway=self._gateway,
@@ -107,6 +108,9 @@ class GapRepair:
                 continue
             asked += 1
             found += recovered_events(
-                missing(chat.said, items), like=chat.last, now=self._clock.now(), gap=down_at.isoformat()
+                missing(chat.said, items, ids=chat.ids),
+                like=chat.last,
+                now=self._clock.now(),
+                gap=down_at.isoformat(),
             )
         return found, asked, refused

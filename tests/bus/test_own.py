@@ -100,6 +100,12 @@ def test_what_a_history_holds_beyond_what_is_known(known, history, expected):
     assert [i.text for i in found] == expected
 
 
+def test_ids_tell_where_a_history_goes_on_when_words_do_not():
+    history = [replace(item("hi"), message_id=ident) for ident in ("m1", "m2", "m3")]
+    assert missing([("user", "hi")], history, ids={"m1"}) == history[1:]
+    assert missing([("user", "hi")], history, ids={"m9"}) == []  # other ids than in frames: by words
+
+
 @given(st.lists(st.text(min_size=1), unique=True), st.lists(st.text(min_size=1), unique=True))
 def test_distinct_messages_are_found_exactly(known, later):
     later = [text for text in later if text not in known]

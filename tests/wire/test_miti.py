@@ -181,7 +181,7 @@ def test_a_chat_finds_back_to_its_conversation(frame, chat_id, conversation):
     made = wire()
     (event,) = made.receive(frame, at=AT)
     assert event.chat_id == chat_id
-    assert history_of(made, chat_id) == conversation
+    assert history_of(made, chat_id) == history_of(made, conversation) == conversation
 
 
 def test_a_chat_not_seen_before_is_read_by_its_prefix():

@@ -171,6 +171,12 @@ def test_no_permission():
     assert "may not write there" in caught.value.hint
 
 
+def test_a_mention_in_a_history_leaves_the_text_as_it_does_in_a_frame():
+    content = {"text": "@Bot water the tomatoes", "atUserList": ["cli_x"]}
+    (item,) = read_history(said({"errCode": 0, "data": {"messages": [{"role": "user", "content": content}]}}))
+    assert item.text == "water the tomatoes"
+
+
 def test_history():
     plain = {"role": "user", "content": {"text": "a"}}
     full = {

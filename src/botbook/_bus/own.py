@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,17 +95,26 @@ def connection_event(
     )
 
 
-def missing(known: Sequence[tuple[str, str]], history: Sequence[HistoryItem]) -> list[HistoryItem]:
+def missing(
+    known: Sequence[tuple[str, str]], history: Sequence[HistoryItem], *, ids: Collection[str] = ()
+) -> list[HistoryItem]:
     """What a chat's history holds beyond what is known of its end.
 
-    The gateway gives neither ids nor times for certain (protocols/miti.md 6), so the two are laid
-    side by side by who said what: the longest stretch of the known end that the history holds is
-    where they meet. Where they do not meet at all, everything is missing.
+    Where the gateway gives ids, what comes behind the last known one is missing. It promises neither
+    ids nor times (protocols/miti.md 6); without them the two are laid side by side by who said what:
+    the longest stretch of the known end that the history holds is where they meet. Where they do not
+    meet at all, everything is missing.
 
     Args:
         known: (role, text) of the last messages, oldest first.
         history: Oldest first.
+        ids: Known message ids.
     """
+    met = [index for index, item in enumerate(history) if item.message_id in ids]
+    return list(history[met[-1] + 1 if met else _meeting(known, history) :])
+
+
+def _meeting(known: Sequence[tuple[str, str]], history: Sequence[HistoryItem]) -> int:
     said = [(item.role, item.text) for item in history]
     best, end = 0, 0
     for stop in range(len(said), 0, -1):
@@ -114,7 +123,7 @@ def missing(known: Sequence[tuple[str, str]], history: Sequence[HistoryItem]) ->
             length += 1
         if length > best:
             best, end = length, stop
-    return list(history[end:])
+    return end
 
 
 def recovered_events(items: Sequence[HistoryItem], *, like: Event, now: datetime, gap: str) -> list[Event]:

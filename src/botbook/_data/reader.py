@@ -79,10 +79,12 @@ class KnownChat:
     Attributes:
         last: The last message of a user in it, or the last message where no user wrote.
         said: (role, text) of its last messages, oldest first.
+        ids: Message ids that are known.
     """
 
     last: Event
     said: tuple[tuple[str, str], ...]
+    ids: frozenset[str]
 
 
 class Reader:
@@ -232,4 +234,5 @@ def _event(row: Row) -> Event:
 def _known(newest_first: list[Event], messages: int) -> KnownChat:
     last = next((event for event in newest_first if event.role == "user"), newest_first[0])
     said = tuple((event.role, event.text) for event in reversed(newest_first[:messages]))
-    return KnownChat(last, said)
+    ids = frozenset(event.message_id for event in newest_first) - {""}
+    return KnownChat(last, said, ids)

@@ -238,6 +238,7 @@ class MitiWire:
         if group:
             if conversation and conversation != _GROUP + group:
                 self._remember(group, conversation)
+                self._remember(conversation, conversation)
             return "group", group
         if conversation and not conversation.startswith(_PRIVATE):
             self._remember(conversation, conversation)

@@ -10,7 +10,7 @@ from typing import Any, Final, NotRequired, TypedDict
 from botbook._errors import ApiError, AuthError, RemoteProtocolError
 from botbook.actions import HistoryItem, Sent
 from botbook.wire.contract import Response, Token
-from botbook.wire.miti_content import content_text
+from botbook.wire.miti_content import read_content
 from botbook.wire.miti_frames import epoch_ms, from_epoch_ms, text_of
 
 __all__ = [
@@ -149,7 +149,7 @@ def _history_item(item: dict[str, Any]) -> HistoryItem:
     sender = sender if isinstance(sender, dict) else {}
     return HistoryItem(
         role=text_of(item.get("role")),
-        text=content_text(item.get("content")),
+        text=read_content(item.get("content"))[0],
         sender_name=text_of(item.get("sender_name")) or text_of(sender.get("name")),
         message_id=text_of(item.get("message_id")),
         user_id=text_of(item.get("user_id")) or text_of(sender.get("user_id")),
