@@ -119,6 +119,9 @@ def test_the_status_card_names_the_current_bot_and_its_trouble():
     assert "a (current)" in view.plain
     assert "j.sqlite" in view.plain
     assert "trouble" not in view.plain
+    one.store = "/home/me/work/.botbook/j.sqlite"
+    assert "journal: .botbook/j.sqlite;" in render.status([one], folder="/home/me/work").plain
+    assert "journal: /home/me/work/.botbook/j.sqlite;" in render.status([one], folder="/home/me/wor").plain
     one.error = "disk <full>"
     assert "disk &lt;full&gt;" in render.status([one]).html
     assert "Nothing is connected" in render.status([]).plain

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from pathlib import PurePath
 from typing import Any, Final
 
 __all__ = ["View", "clean", "figure", "frame", "listing", "notice", "page", "report", "status", "table"]
@@ -152,12 +153,13 @@ def frame(data: Any, *, columns: Sequence[str] = (), what: str = "rows", shown: 
     return table(list(picked), zip(*picked.values(), strict=True), caption=caption)
 
 
-def status(statuses: Sequence[Any], *, current: str = "") -> View:
+def status(statuses: Sequence[Any], *, current: str = "", folder: str = "") -> View:
     """The card of every connection.
 
     Args:
         statuses: `botbook.bot.Status` values.
         current: Name of the one that magics act on.
+        folder: The working folder; a journal inside it is named from there.
     """
     if not statuses:
         return notice("Nothing is connected.", "Open a connection with %bot connect sim")
@@ -177,12 +179,18 @@ def status(statuses: Sequence[Any], *, current: str = "") -> View:
     ]
     columns = ["bot", "gateway", "link", "since", "events", "handled", "waiting", "reconnects", "trouble"]
     keep = [i for i, name in enumerate(columns) if name != "trouble" or any(row[i] for row in rows)]
-    store = sorted({one.store for one in statuses if one.store})
+    store = sorted({_seen_from(folder, one.store) for one in statuses if one.store})
     return table(
         [columns[i] for i in keep],
         [[row[i] for i in keep] for row in rows],
         caption=f"journal: {', '.join(store)}" if store else "",
     )
+
+
+def _seen_from(folder: str, path: str) -> str:
+    if folder and PurePath(path).is_relative_to(folder):
+        return str(PurePath(path).relative_to(folder))
+    return path
 
 
 def report(sections: Mapping[str, Sequence[tuple[str, str, str, str]]]) -> View:

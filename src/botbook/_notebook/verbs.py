@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,7 +67,8 @@ def _status(desk: Desk, command: commands.Status) -> Outcome:
 
 def _card(desk: Desk, value: Any, block: Block | None = None) -> Outcome:
     statuses = [bot.status() for bot in desk.bots.values()]
-    return Outcome(view=render.status(statuses, current=desk.current), value=value, block=block)
+    view = render.status(statuses, current=desk.current, folder=os.getcwd())
+    return Outcome(view=view, value=value, block=block)
 
 
 def _connect(desk: Desk, command: commands.Connect) -> Outcome:
