@@ -276,10 +276,50 @@ def turns(rows, idle=1800.0):
     order = {id(r): k for k, r in enumerate(rows)}
     chats = {}
     for r in sorted([*whole, *mine], key=lambda r: (r["at"], order[id(r)])):
-        chats.setdefault((r["gateway"], r["bot"], r["chat_id"]), []).append(r)
+        chats.setdefault(chat_of(r), []).append(r)
     found = []
     for talk in chats.values():
         found += _turns_of(talk, idle)
+    return found
+
+
+def chat_of(r):
+    """What names a chat: its id, or where there is none, the other side."""
+    return r["gateway"], r["bot"], r["chat_id"], "" if r["chat_id"] else r["user_id"]
+
+
+def sessions(rows, as_of, idle=1800.0):
+    """Sessions with a user in them: dicts with their messages, turns and what became of them."""
+    chats, order = {}, {id(r): k for k, r in enumerate(rows)}
+    whole = spoken(rows, ("user", "assistant"))
+    for r in sorted(whole, key=lambda r: (r["at"], order[id(r)])):
+        talks = chats.setdefault(chat_of(r), [[]])
+        if talks[-1] and (r["at"] - talks[-1][-1]["at"]).total_seconds() > idle:
+            talks.append([])
+        talks[-1].append(r)
+    asked = turns(rows, idle)
+    found = []
+    for talk in [talk for talks in chats.values() for talk in talks]:
+        users = [r for r in talk if r["role"] == "user"]
+        if not users:
+            continue
+        place = next(k for k, r in enumerate(talk) if r["role"] == "user")
+        replies = [r for r in talk[place:] if r["role"] == "assistant"]
+        ids = {id(r) for r in talk}
+        mine = [t for t in asked if id(t["row"]) in ids]
+        last = max(mine, key=lambda t: (t["asked"], order[id(t["row"])]))
+        end = talk[-1]["at"]
+        found.append(
+            {
+                "talk": talk,
+                "start": talk[0]["at"],
+                "end": end,
+                "reply": (replies[0]["at"] - users[0]["at"]).total_seconds() if replies else None,
+                "turns": len(mine),
+                "answered": bool(last["answer"]) and last["answer"]["at"] <= end,
+                "closed": (as_of - end).total_seconds() > idle,
+            }
+        )
     return found
 
 

@@ -70,7 +70,7 @@ def test_latency_is_what_plain_python_measures(rows, tz, freq, by, idle):
         assert (r["user_turns"], r["unanswered"]) == (len(mine), len(mine) - len(waits))
         for percent in (5, 25, 50, 75, 95, 99):
             assert rounded(r[f"p{percent:02d}_s"]) == pytest.approx(percentile(timed, percent))
-        assert (rounded(r["rate_low"]), rounded(r["rate_high"])) == pytest.approx(
+        assert (rounded(r["unanswered_low"]), rounded(r["unanswered_high"])) == pytest.approx(
             wilson(len(mine) - len(waits), len(mine)), abs=1e-7
         )
     facts = metrics.facts(made)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
 
 from botbook.metrics._frame import Columns, micros_of
-from botbook.metrics._time import Buckets
+from botbook.metrics._statistics import rate, wilson
+from botbook.metrics._time import Buckets, Ints
 
-__all__ = ["spread_groups", "tally"]
+__all__ = ["cells_of", "rates", "spread_groups", "tally"]
 
 
 def tally(
@@ -35,3 +37,34 @@ def spread_groups(
     """Add the group columns, repeated for each bucket."""
     for position, name in enumerate(names):
         made.text(name, [group[position] for _ in range(len(cut or ())) for group in groups])
+
+
+def cells_of(
+    cut: Buckets | None, at_us: Ints, keys: Sequence[tuple[str, ...]]
+) -> dict[tuple[int, tuple[str, ...]], list[int]]:
+    """Which things are in which bucket and group.
+
+    Args:
+        cut: The buckets.
+        at_us: When each thing was.
+        keys: The group of each.
+    """
+    cells: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    if cut is not None:
+        for thing, (slot, key) in enumerate(zip(cut.index(at_us).tolist(), keys, strict=True)):
+            cells.setdefault((slot, key), []).append(thing)
+    return cells
+
+
+def rates(made: Columns, name: str, counts: Sequence[tuple[int, int]]) -> Columns:
+    """Add a share and its Wilson 95 % interval: ``name_rate``, ``name_low``, ``name_high``.
+
+    Args:
+        made: The result.
+        name: What is shared.
+        counts: Numerator and denominator of each row.
+    """
+    ends = [wilson(*count) for count in counts]
+    made.number(f"{name}_rate", [rate(*count) for count in counts])
+    made.number(f"{name}_low", [low for low, _ in ends])
+    return made.number(f"{name}_high", [high for _, high in ends])

@@ -20,7 +20,7 @@ from botbook.metrics._facts import Facts, Gap, attach
 from botbook.metrics._gaps import find_gaps, merged
 from botbook.metrics._time import Buckets, Ints, buckets, freq_named, micros, moment, zone_named
 
-__all__ = ["MESSAGES", "Columns", "Rows", "Strings", "codes", "micros_of", "read", "without_echoes"]
+__all__ = ["MESSAGES", "Columns", "Rows", "Strings", "codes", "micros_of", "read", "where", "without_echoes"]
 
 Strings = str | Sequence[str]
 
@@ -382,3 +382,8 @@ def codes(table: nw.DataFrame[Any], *names: str) -> nw.Series[Any]:
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     numbers = np.asarray(column.dictionary_encode().indices, dtype=np.int64)
     return nw.new_series("codes", numbers, nw.Int64, backend="pyarrow")
+
+
+def where(table: nw.DataFrame[Any], mask: Any) -> nw.DataFrame[Any]:
+    """The rows that a mask of the same length picks."""
+    return table.filter(nw.new_series("mask", mask, nw.Boolean, backend="pyarrow"))

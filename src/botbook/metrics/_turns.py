@@ -7,6 +7,7 @@ message before it. A run also ends where the user was silent for longer than `id
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import numpy as np
 from botbook.metrics._frame import MESSAGES, Rows, codes, micros_of, without_echoes
 from botbook.metrics._time import MICROS, NEVER, Ints
 
-__all__ = ["IDLE_S", "PAIRING", "Turns", "find_turns", "talk_of"]
+__all__ = ["IDLE_S", "PAIRING", "Turns", "find_turns", "grouped", "talk_of"]
 
 #: A session ends after this silence, in seconds (bots.md 3b).
 IDLE_S: Final = 1800.0
@@ -39,6 +40,7 @@ class Turns:
         complete_us: Last output of the same answer.
         answered: Whether the bot answered at all.
         answer: Position of the first output in `talk`; -1 without one.
+        last: Position of the last message of the turn in `talk`.
         talk: The message rows, sorted by chat and time.
     """
 
@@ -49,6 +51,7 @@ class Turns:
     complete_us: Ints
     answered: Flags
     answer: Ints
+    last: Ints
     talk: nw.DataFrame[Any]
 
     def column(self, name: str) -> list[str]:
@@ -59,12 +62,17 @@ class Turns:
 
 
 def talk_of(rows: Rows) -> nw.DataFrame[Any]:
-    """User and bot messages with their pieces, sorted by chat and time, with ``chat`` a number."""
+    """User and bot messages with their pieces, sorted by chat and time, with ``chat`` a number.
+
+    Where the gateway gives a chat no id, the other side's id stands for it.
+    """
     spoken = nw.col("role").is_in(["user", "assistant"])
     whole = without_echoes(rows.only(nw.col("type").is_in(MESSAGES), spoken))
     pieces = rows.only(nw.col("type") == DELTA, nw.col("role") == "assistant")
     table = nw.concat([whole, pieces]) if len(pieces) else whole
-    table = table.with_columns(chat=codes(table, "gateway", "bot", "chat_id"))
+    alone = nw.when(nw.col("chat_id") == "").then("user_id").otherwise(nw.lit(""))
+    table = table.with_columns(alone=alone)
+    table = table.with_columns(chat=codes(table, "gateway", "bot", "chat_id", "alone"))
     return table.sort("chat", "at_us", "order")
 
 
@@ -89,8 +97,23 @@ def find_turns(rows: Rows, *, idle: float = IDLE_S) -> Turns:
         complete_us=complete[last],
         answered=first[last] != NEVER,
         answer=answer[last],
+        last=last,
         talk=talk,
     )
+
+
+def grouped(
+    rows: Rows, columns: Sequence[Sequence[str]], length: int
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The groups there are, sorted, and the group of each of `length` things.
+
+    Args:
+        rows: What says by what to group.
+        columns: The values of each thing, a list for each name in ``rows.by``.
+        length: How many things.
+    """
+    keys: list[tuple[str, ...]] = list(zip(*columns, strict=True)) if columns else [()] * length
+    return (sorted(set(keys)) if rows.by else [()]), keys
 
 
 def _anchors(talk: nw.DataFrame[Any], chat: Ints, user: Flags) -> Ints:

@@ -11,7 +11,7 @@ import numpy as np
 
 from botbook._errors import ConfigError
 from botbook.metrics._counts import spread_groups, tally
-from botbook.metrics._frame import MESSAGES, Columns, Rows, Strings, codes, micros_of, read
+from botbook.metrics._frame import MESSAGES, Columns, Rows, Strings, codes, micros_of, read, where
 from botbook.metrics._statistics import NAN, rate, wilson
 from botbook.metrics._time import MICROS, NEVER, Buckets, Ints, buckets, freq_named
 
@@ -244,7 +244,7 @@ def _comebacks(people: nw.DataFrame[Any], days: Buckets | None, key: list[str]) 
     day = days.index(micros_of(table))
     who = micros_of(table.with_columns(who=codes(table, *key)), "who")
     away = np.append(False, (who[1:] == who[:-1]) & (day[1:] - day[:-1] >= MONTH))
-    return table.filter(away.tolist())
+    return where(table, away)
 
 
 def _cohorts(

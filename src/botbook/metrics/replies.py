@@ -7,19 +7,22 @@ from typing import Any, Final
 
 import numpy as np
 
-from botbook._errors import ConfigError
+from botbook.metrics._counts import cells_of, rates, spread_groups
 from botbook.metrics._frame import Columns, Rows, Strings, read
-from botbook.metrics._statistics import percentiles, rate, wilson
-from botbook.metrics._time import MICROS, Buckets
-from botbook.metrics._turns import IDLE_S, PAIRING, SHARPER, Turns, find_turns
+from botbook.metrics._statistics import percentiles
+from botbook.metrics._time import MICROS, Buckets, positive
+from botbook.metrics._turns import IDLE_S, PAIRING, SHARPER, Turns, find_turns, grouped
 
-__all__ = ["response_latency"]
+__all__ = ["response_latency", "unanswered"]
 
 #: Percentiles in every latency frame.
 PERCENTILES: Final = (5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 #: Most steps of one curve: more than that, and the curve is cut into equal shares.
 STEPS: Final = 1_000
 KINDS: Final = ("first", "complete")
+#: A reply that takes longer than this is none, in seconds.
+WITHIN_S: Final = 300.0
+TRUE: Final = frozenset({"true", "1"})
 
 
 def response_latency(
@@ -52,8 +55,8 @@ def response_latency(
         One row per bucket, group and kind (``first``: until the first output; ``complete``: until
         the last output of the same answer): start, end, bucket, hours, gap_s, unfinished, the columns
         of `by`, kind, n (turns timed), p05_s, p25_s, p50_s, p75_s, p95_s, p99_s (exact, by linear
-        interpolation), user_turns, unanswered, unanswered_rate with rate_low and rate_high (Wilson
-        95 %), negative. With `ecdf` one row per step: `by`, kind, n, latency_s, share.
+        interpolation), user_turns, unanswered, unanswered_rate, unanswered_low and unanswered_high
+        (Wilson 95 %), negative. With `ecdf` one row per step: `by`, kind, n, latency_s, share.
 
     Raises:
         ConfigError: A column is missing, or a parameter is wrong.
@@ -63,9 +66,9 @@ def response_latency(
     rows = read(
         frame, metric="response_latency", needs=PAIRING, wants=SHARPER, tz=tz, freq=freq, by=by, as_of=as_of
     )
-    turns = find_turns(rows, idle=checked_idle(idle))
+    turns = find_turns(rows, idle=positive("idle", idle))
     waits = _waits(turns)
-    groups, keys = grouped(rows, turns)
+    groups, keys = grouped(rows, [turns.column(name) for name in rows.by], len(turns.answered))
     if ecdf:
         made = _ecdf(rows, groups, keys, waits)
     else:
@@ -79,22 +82,65 @@ def response_latency(
     )
 
 
-def checked_idle(idle: float) -> float:
-    """A silence in seconds.
+def unanswered(
+    frame: Any,
+    *,
+    tz: str = "UTC",
+    freq: str | None = "D",
+    by: Strings = (),
+    as_of: datetime | None = None,
+    idle: float = IDLE_S,
+    within: float = WITHIN_S,
+) -> Any:
+    """User turns that got no reply in time, or only a fallback.
+
+    The denominator is user turns, booked to their question. A turn asked less than `within` before
+    `as_of` is not decided yet: it is left out and counted. A reply is a fallback where the frame has
+    a column ``fallback`` that says so (bots.md 3c).
+
+    Args:
+        frame: Events, as `bot.events()` makes; may have a column ``fallback`` (true or false) of your
+            own.
+        tz: Zone of the buckets.
+        freq: ``h``, ``D``, ``W``, ``M``, or None for one bucket.
+        by: Columns to group by.
+        as_of: Leave out what happened later; default the time of the last row.
+        idle: Longest silence within a turn, in seconds.
+        within: A reply that takes longer is none, in seconds.
+
+    Returns:
+        One row per bucket and group: start, end, bucket, hours, gap_s, unfinished, the columns of
+        `by`, user_turns, unanswered, fallback, missed (both), missed_rate, missed_low, missed_high
+        (Wilson 95 %), open.
 
     Raises:
-        ConfigError: It is no positive number.
+        ConfigError: A column is missing, or a parameter is wrong.
     """
-    if isinstance(idle, bool) or not isinstance(idle, int | float) or not 0 < idle < float("inf"):
-        raise ConfigError(f"idle={idle!r} is no number of seconds above 0", hint="The default is 1800.")
-    return float(idle)
-
-
-def grouped(rows: Rows, turns: Turns) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """The groups there are, and the group of each turn."""
-    columns = [turns.column(name) for name in rows.by]
-    keys: list[tuple[str, ...]] = list(zip(*columns, strict=True)) if columns else [()] * len(turns.answered)
-    return (sorted(set(keys)) if rows.by else [()]), keys
+    wants = (*SHARPER, "fallback")
+    rows = read(frame, metric="unanswered", needs=PAIRING, wants=wants, tz=tz, freq=freq, by=by, as_of=as_of)
+    turns = find_turns(rows, idle=positive("idle", idle))
+    limit = positive("within", within)
+    groups, keys = grouped(rows, [turns.column(name) for name in rows.by], len(turns.answered))
+    waits = _waits(turns)["first"]
+    late = np.isnan(waits) | (waits > limit)
+    said = turns.talk["fallback"].to_list()
+    fallback = np.array([k >= 0 and said[k].lower() in TRUE for k in turns.answer.tolist()], dtype=bool)
+    decided = turns.asked_us + limit * MICROS <= (rows.as_of_us or 0)
+    cut = rows.buckets()
+    cells = cells_of(cut, turns.asked_us, keys)
+    order = [(slot, group) for slot in range(len(cut or ())) for group in groups]
+    made = Columns().bucketed(cut, rows, times=len(groups))
+    spread_groups(made, [*rows.by], groups, cut)
+    every = [np.array(cells.get(cell, []), dtype=np.int64) for cell in order]
+    sure = [cell[decided[cell]] for cell in every]
+    made.count("user_turns", [len(cell) for cell in sure])
+    made.count("unanswered", [late[cell].sum() for cell in sure])
+    made.count("fallback", [(fallback & ~late)[cell].sum() for cell in sure])
+    counts = [(int((fallback | late)[cell].sum()), len(cell)) for cell in sure]
+    rates(made.count("missed", [hits for hits, _ in counts]), "missed", counts)
+    made.count("open", [len(cell) - len(mine) for cell, mine in zip(every, sure, strict=True)])
+    notes = [f"no reply within {limit:,.0f} s"]
+    return rows.give(made, used=int(decided.sum()), notes=notes, open=int((~decided).sum()))
 
 
 def _waits(turns: Turns) -> dict[str, Any]:
@@ -117,7 +163,7 @@ def _percentiles(
     keys: list[tuple[str, ...]],
     waits: dict[str, Any],
 ) -> Columns:
-    cells = _cells(cut, turns, keys)
+    cells = cells_of(cut, turns.asked_us, keys)
     order = [(k, group, kind) for k in range(len(cut or ())) for group in groups for kind in KINDS]
     found = [waits[kind][cells.get((k, group), [])] for k, group, kind in order]
     timed = [cell[cell >= 0] for cell in found]
@@ -132,19 +178,8 @@ def _percentiles(
         made.number(f"p{percent:02.0f}_s", [value[position] for value in values])
     made.count("user_turns", [of for _, of in counts])
     made.count("unanswered", [hits for hits, _ in counts])
-    made.number("unanswered_rate", [rate(*count) for count in counts])
-    made.number("rate_low", [wilson(*count)[0] for count in counts])
-    made.number("rate_high", [wilson(*count)[1] for count in counts])
+    rates(made, "unanswered", counts)
     return made.count("negative", [int(np.sum(cell < 0)) for cell in found])
-
-
-def _cells(cut: Buckets | None, turns: Turns, keys: list[tuple[str, ...]]) -> dict[Any, list[int]]:
-    """Which turns are in which bucket and group."""
-    cells: dict[Any, list[int]] = {}
-    if cut is not None:
-        for turn, (slot, key) in enumerate(zip(cut.index(turns.asked_us).tolist(), keys, strict=True)):
-            cells.setdefault((slot, key), []).append(turn)
-    return cells
 
 
 def _ecdf(

@@ -41,7 +41,16 @@ STEPS: Final = {
     "": (1,),
 }
 LATIN: Final = "\u2e80"
-NAMES: Final = {"s": "second", "10s": "10 seconds", "min": "minute", "h": "hour", "D": "day", "W": "week", "M": "month", "": "range"}
+NAMES: Final = {
+    "s": "second",
+    "10s": "10 seconds",
+    "min": "minute",
+    "h": "hour",
+    "D": "day",
+    "W": "week",
+    "M": "month",
+    "": "range",
+}
 
 
 class Plot(Figure):
@@ -153,6 +162,7 @@ class Canvas:
         self.table = table
         self.theme: Theme = theme_named(theme)
         self.title = title
+        self._below = False
         self.figure = Plot(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
         paper = self.theme.paper or "none"
         self.figure.set_facecolor(paper)
@@ -252,10 +262,12 @@ class Canvas:
 
     def key(self, handles: Sequence[Any]) -> None:
         """Name the series in one line at the top right, for areas that have no end."""
+        self._below = len(self.title) + 14 * len(handles) > 84  # no room beside the title
+        line_high = 20 / 72 / self.figure.get_figheight()
         made = self.figure.legend(
             handles=handles,
             loc="upper right",
-            bbox_to_anchor=(0.99, 0.975),
+            bbox_to_anchor=(0.99, 0.975 - line_high * self._below),
             ncols=len(handles),
             frameon=False,
             borderaxespad=0,
@@ -289,6 +301,23 @@ class Canvas:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         self.left(words, ax)
 
+    def across(self, words: str, ends: Sequence[float]) -> None:
+        """Per cent from 0 along the bottom, with room for words behind the longest."""
+        top = max((end for end in ends if end == end), default=1.0) or 1.0
+        self.ax.set_xlim(0, top * 1.45)
+        self.ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        self.ax.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:.4g}" if top > 1 else f"{value * 100:.3g}%")
+        )
+        self.ax.set_xlabel(words, loc="left", size=8.5)
+
+    def counts(self, rows: Sequence[int], numbers: Sequence[int]) -> None:
+        """A small number on top of each full bar."""
+        spans = zip(self.table.pick("start", rows), self.table.pick("end", rows), strict=True)
+        for (start, end), number in zip(spans, numbers, strict=True):
+            style = {"ha": "center", "va": "bottom", "size": 7.5, "color": self.theme.muted}
+            self.ax.text(middle(start, end), 1.01, f"{number:,}", **style)
+
     def left(self, words: str, ax: Any = None) -> None:
         """Name the vertical axis above its top, where it can be read without turning the head."""
         ax = ax or self.ax
@@ -303,10 +332,16 @@ class Canvas:
         """
         figure, theme = self.figure, self.theme
         figure.suptitle(
-            self.title, x=0.01, ha="left", size=12.5, weight="bold", color=theme.ink, linespacing=1.3
+            self.title + "\n" * self._below,
+            x=0.01,
+            ha="left",
+            size=12.5,
+            weight="bold",
+            color=theme.ink,
+            linespacing=1.3,
         )
         line = facts_line(self.table.facts)
-        wide = int(figure.get_figwidth() * 15.5)
+        wide = int(figure.get_figwidth() * 17)
         figure.supxlabel("\n".join(textwrap.wrap(line, wide)), x=0.01, ha="left", size=7.5, color=theme.muted)
         for ax in figure.axes:
             ax.tick_params(labelfontfamily=list(fonts()))
@@ -346,7 +381,7 @@ def middle(start: datetime, end: datetime) -> float:
 
 def seconds(value: float) -> str:
     """A length of time in words, such as ``0.8 s`` or ``3.5 h``."""
-    for limit, unit, name in ((0.9995, 0.001, "ms"), (99.5, 1, "s"), (5970, 60, "min"), (172_000, 3600, "h")):
+    for limit, unit, name in ((0.9995, 0.001, "ms"), (99.5, 1, "s"), (3570, 60, "min"), (172_000, 3600, "h")):
         if abs(value) < limit:
             return f"{value / unit:.3g} {name}"
     return f"{value / 86400:,.3g} d" if abs(value) < 86_400_000 else f"{value / 86400:,.0f} d"
