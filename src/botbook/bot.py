@@ -305,14 +305,14 @@ class AsyncBot:
         if state == "open":
             self._keep("opened", now)
             if self._down_at is not None:
-                self._spawn(self._reopened(self._down_at, now))
+                self._spawn(self._reopened(self._outbox.under_way(), self._down_at, now))
             self._down_at = None
         elif self._down_at is None and self._link.counters.handshakes and state in ("waiting", "failed"):
             self._down_at = now
             self._keep("closed", now, error=str(self._link.last_error or ""))
 
-    async def _reopened(self, down_at: datetime, up_at: datetime) -> None:
-        await self._outbox.reopened()
+    async def _reopened(self, under_way: Sequence[Action], down_at: datetime, up_at: datetime) -> None:
+        await self._outbox.say_again(under_way)
         if self._gaps is not None:
             await self._gaps.repair(down_at, up_at)
 

@@ -126,12 +126,25 @@ async def test_after_a_reconnect_it_is_said_again_at_once():
     task = asyncio.create_task(peer.outbox.deliver(AnswerCompleted(id="x", run=RUN, seq=1, text="t")))
     await peer.clock.settle()
     peer.up.clear()
-    await peer.outbox.reopened()  # nothing happens while it is down
+    (action,) = peer.outbox.under_way()
+    await peer.outbox.say_again([action])  # nothing happens while it is down
     peer.up.set()
-    await peer.outbox.reopened()
+    await peer.outbox.say_again([action])
     assert [action.id for action in peer.said] == ["x", "x"]
     peer.outbox.acknowledge("x")
     await task
+    assert peer.outbox.under_way() == []
+
+
+async def test_what_waits_for_the_link_is_not_under_way():
+    peer = Peer()
+    peer.up.clear()
+    task = asyncio.create_task(peer.outbox.deliver(AnswerCompleted(id="x", run=RUN, seq=1, text="t")))
+    await peer.clock.settle()
+    assert peer.outbox.under_way() == []
+    peer.up.set()
+    await task
+    assert [action.id for action in peer.said] == ["x"]
 
 
 async def test_deltas_of_a_dead_link_are_lost_without_harm_and_the_end_waits_for_the_link():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -71,15 +71,16 @@ class Outbox:
             DeadlineExceeded: No acknowledgement after all repeats.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[action.id] = action, future
         try:
             for _ in range(1 + self._ack_repeats):
+                self._waiting.pop(action.id, None)
                 await self._opened()
+                self._waiting[action.id] = action, future
                 await self.say(action)
                 if await self._acknowledged(future):
                     return
         finally:
-            del self._waiting[action.id]
+            self._waiting.pop(action.id, None)
         raise DeadlineExceeded(f"no acknowledgement after saying it {1 + self._ack_repeats} times")
 
     async def _acknowledged(self, future: asyncio.Future[None]) -> bool:
@@ -92,9 +93,13 @@ class Outbox:
             future.result()
         return future.done()
 
-    async def reopened(self) -> None:
-        """The link is back: say again what was not acknowledged."""
-        for action, _ in list(self._waiting.values()):
+    def under_way(self) -> list[Action]:
+        """What was said and not acknowledged. To be asked at the moment when the link comes back."""
+        return [action for action, _ in self._waiting.values()]
+
+    async def say_again(self, actions: Sequence[Action]) -> None:
+        """The link is back: what was under way when it broke is said on the new one."""
+        for action in actions:
             await self.say(action)
 
     def acknowledge(self, ident: str, *, ok: bool = True, error: str = "") -> bool:
