@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from botbook._clock import Clock
-from botbook._config import Settings, checked_url
+from botbook._config import Secret, Settings, checked_url
 from botbook._errors import ConfigError
 from botbook._net.http import AiohttpHttp, Http
 from botbook._net.transport import Transport, open_websocket
@@ -28,6 +28,7 @@ class Gateway:
         dial: Opens a socket.
         http: Makes REST exchanges.
         own_id: The bot's own user id there, "" if it has none.
+        open_chat: Makes the wire of another chat, where a socket is a chat; else None.
         world: The embedded world behind it, or None.
     """
 
@@ -35,6 +36,7 @@ class Gateway:
     dial: Callable[[Opening], Awaitable[Transport]]
     http: Http
     own_id: str = ""
+    open_chat: Callable[[str], Wire] | None = None
     world: World | None = None
 
 
@@ -66,6 +68,44 @@ def _miti(made: Settings, clock: Clock) -> Gateway:
     return Gateway(wire=wire, dial=open_websocket, http=AiohttpHttp(), own_id=made.app_id)
 
 
+def _agent(made: Settings, clock: Clock) -> Gateway:
+    from botbook.wire.agent import AgentWire
+
+    if not made.base_url:
+        raise ConfigError("agent needs a base URL", hint='For example base_url="ws://localhost:8000/".')
+    base_url = checked_url(made.base_url, schemes=("ws", "wss"))
+
+    def wire(chat_id: str) -> AgentWire:
+        return AgentWire(base_url=base_url, chat_id=chat_id, name=made.name)
+
+    return Gateway(wire=wire(made.chat_id), dial=open_websocket, http=AiohttpHttp(), open_chat=wire)
+
+
+def _langbot(made: Settings, clock: Clock) -> Gateway:
+    from botbook.wire.langbot import LangBotWire
+
+    if not made.base_url or not made.pipeline:
+        raise ConfigError(
+            "langbot needs a base URL and a pipeline",
+            hint="`bot.pipelines()` of a connection with an API key lists them; or look into its web page.",
+        )
+    wire = LangBotWire(
+        base_url=checked_url(made.base_url),
+        pipeline=made.pipeline,
+        session_type=made.session_type,
+        token=_revealed(made.token),
+        user=made.user,
+        password=_revealed(made.password),
+        workspace=made.workspace,
+        name=made.name,
+    )
+    return Gateway(wire=wire, dial=open_websocket, http=AiohttpHttp())
+
+
+def _revealed(secret: Secret | None) -> str:
+    return secret.reveal() if secret is not None else ""
+
+
 def _sim(made: Settings, clock: Clock) -> Gateway:
     from botbook._local.world import World
     from botbook.wire.miti import MitiWire
@@ -76,4 +116,9 @@ def _sim(made: Settings, clock: Clock) -> Gateway:
     return Gateway(wire=wire, dial=world.dial, http=world.http, own_id=given["app_id"], world=world)
 
 
-GATEWAYS: Final[dict[str, Callable[[Settings, Clock], Gateway]]] = {"miti": _miti, "sim": _sim}
+GATEWAYS: Final[dict[str, Callable[[Settings, Clock], Gateway]]] = {
+    "sim": _sim,
+    "miti": _miti,
+    "agent": _agent,
+    "langbot": _langbot,
+}

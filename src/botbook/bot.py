@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
+from botbook._asking import LONGEST, SILENCE, Asked, Questions
 from botbook._bus.bus import Bus, Row
 from botbook._bus.handler import Call, Handler, condition
 from botbook._bus.outbox import Answer, BlockingAnswer, Outbox
@@ -24,18 +25,19 @@ from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
 from botbook._config import Settings, settings
 from botbook._data.store import Mark
-from botbook._errors import LocalProtocolError, NotSupported
+from botbook._errors import AnswerError, ConnectionLost, LocalProtocolError, NotSupported
 from botbook._gaps import GapRepair
 from botbook._gateways import open_gateway
 from botbook._journal import Journal
+from botbook._lines import Line, Lines
 from botbook._net.auth import TokenSource
 from botbook._net.http import Rest
-from botbook._net.link import Link
+from botbook._net.link import Link, LinkState
 from botbook._net.loop import Lag, handler_loop, io_loop
 from botbook._tables import error_table, handler_table, history_table, interrupted_table
-from botbook.actions import Action, History, HistoryItem, Native, Run, Send, Sent
+from botbook.actions import Abandon, Action, Ask, History, HistoryItem, Native, Run, Send, Sent
 from botbook.events import Event
-from botbook.wire.contract import Ack, HttpRequest, Received
+from botbook.wire.contract import Ack, HttpRequest, Received, Wire
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +94,10 @@ class Status:
     lag_s: float
     error: str
     store: str
+
+
+#: States in which a link is on its way up, or up.
+_COMING_UP: Final = frozenset({"idle", "authenticating", "connecting", "open"})
 
 
 class Registration:
@@ -159,14 +165,10 @@ class AsyncBot:
         self._io, self._loop = io_loop(), handler_loop()
         self._tokens = TokenSource(self._parts.wire.token_request, self._parts.http, clock=clock)
         self._rest = Rest(self._parts.http, self._tokens, clock=clock)
-        self._link = Link(
-            self._parts.wire,
-            dial=self._parts.dial,
-            tokens=self._tokens,
-            deliver=self._deliver,
-            on_state=self._on_state,
-            clock=clock,
-        )
+        first = self._line(self._parts.wire, self._on_state)
+        self._link = first.link
+        self._lines = Lines(first, open_chat=self._open_chat(), gateway=gateway, clock=clock)
+        self._questions = Questions(clock=clock, lost=self._lost, publish=self._keep_all)
         self._outbox = Outbox(self._say, opened=self._link.wait_open, clock=clock)
         self._router = Router()
         self._bus = Bus(
@@ -186,6 +188,32 @@ class AsyncBot:
         self._down_at: datetime | None = None
         self._gaps: GapRepair | None = None
         self._slow: tuple[float, str] = 0.0, ""
+
+    def _line(self, wire: Wire, on_state: Callable[[Line, str], None]) -> Line:
+        """A link for a wire, with everything that all links of this bot share."""
+        line: Line
+
+        def changed(state: LinkState) -> None:
+            on_state(line, state)
+
+        line = Line(
+            wire,
+            Link(
+                wire,
+                dial=self._parts.dial,
+                tokens=self._tokens,
+                deliver=self._deliver,
+                on_state=changed,
+                clock=self._clock,
+            ),
+        )
+        return line
+
+    def _open_chat(self) -> Callable[[str], Line] | None:
+        wire_for = self._parts.open_chat
+        if wire_for is None:
+            return None
+        return lambda chat: self._line(wire_for(chat), self._on_chat_state)
 
     # The connection
 
@@ -298,8 +326,14 @@ class AsyncBot:
             store=str(store.path) if store else "",
         )
 
-    def _on_state(self, state: str) -> None:
+    def _on_chat_state(self, line: Line, state: str) -> None:
+        """The line of one chat went down: its answers will not come."""
+        if state not in _COMING_UP:
+            self._questions.fail(line, line.link.last_error or ConnectionLost(1001, "closed"))
+
+    def _on_state(self, line: Line, state: str) -> None:
         """The link came up or went down: leave a row, and see to what was missed."""
+        self._on_chat_state(line, state)
         now = self._clock.now()
         log.info("%s: %s", self.name, state)
         if state == "open":
@@ -334,6 +368,9 @@ class AsyncBot:
                 self._outbox.acknowledge(item.id, ok=item.ok, error=item.error)
             elif isinstance(item, Event) and item.type == "answer.cancelled":
                 self._outbox.cancel(run_id=item.reply_to, question_id=item.message_id)
+        if self._questions.pending:
+            events = [self._questions.stamped(event) for event in events]
+            await self._questions.room()
         await self._kept_by().publish(events)
 
     def _kept(self, rows: Sequence[Row]) -> None:
@@ -341,6 +378,8 @@ class AsyncBot:
         for _, event in rows:
             if event.chat_type == "private" and event.user_id:
                 self._private[event.user_id] = event.chat_id
+        if self._questions.pending:
+            self._io.call_soon(self._questions.take, rows)
         self._loop.call_soon(self._bus.dispatch, rows)
 
     def _kept_by(self) -> Journal:
@@ -578,16 +617,17 @@ class AsyncBot:
         self._sent(action.to, action.text, sent, action.id, question=question)
         return sent
 
-    async def _say(self, action: Action) -> Any:
+    async def _say(self, action: Action, *, line: Line | None = None) -> Any:
         """Put an action on the wire. Returns what the gateway's REST answer says, if that is its way."""
+        line = line or self._lines.first
         answer: Any = Sent()
-        for part in self._parts.wire.send(action, at=self._clock.now()):
+        for part in line.wire.send(action, at=self._clock.now()):
             if isinstance(part, HttpRequest):
                 answer = await self._rest.call(part)
             elif isinstance(part, Event):
                 self._kept_by().keep([part])
             else:
-                await self._link.send(part)
+                await line.link.send(part)
         return answer
 
     async def _answered(self, question: Event, answer: Answer, error: str) -> None:
@@ -618,6 +658,96 @@ class AsyncBot:
             await self._io.call(method(action))
 
         return on_io
+
+    # Questions
+
+    def ask(
+        self,
+        question: str,
+        *,
+        attachments: Sequence[str] = (),
+        chat: str | None = None,
+        timeout: float = LONGEST,
+        silence: float = SILENCE,
+        watch: Callable[[Asked], None] | None = None,
+    ) -> Asked:
+        """Ask an agent: ``async for event in bot.ask("…")``, or ``answer = await bot.ask("…")``.
+
+        Args:
+            question: What to ask.
+            attachments: Paths or keys that the gateway holds already.
+            chat: In this chat, opened on first use; default the connection's own.
+            timeout: Longest answer, in seconds.
+            silence: Longest silence in it, in seconds.
+            watch: Called with the answer at each change, on the IO thread; must be quick.
+
+        Returns:
+            The answer, as it comes in; see `Asked` for what it raises.
+        """
+        asked = Asked(
+            _new_id(),
+            question,
+            began=self._clock.monotonic(),
+            hop=self._io.call,
+            cancel=self._give_up,
+            watch=watch,
+        )
+        self._io.submit(self._ask(asked, tuple(attachments), chat, silence=silence, longest=timeout))
+        return asked
+
+    async def _ask(
+        self, asked: Asked, attachments: tuple[str, ...], chat: str | None, *, silence: float, longest: float
+    ) -> None:
+        """Put a question, and see its answer to the end."""
+        line: Line | None = None
+        try:
+            line = await self._lines.get(chat)
+            self._questions.add(asked, line)
+            await self._say(Ask(id=asked.id, text=asked.question, attachments=attachments), line=line)
+        except Exception as error:
+            self._questions.drop(asked)
+            asked.refuse(error, self._clock.monotonic())
+            return
+        line.busy += 1
+        try:
+            if why := await self._questions.expire(asked, silence=silence, longest=longest):
+                line.wire.send(
+                    Abandon(id=_new_id(), ask_id=asked.id, silent="silence" in why), at=self._clock.now()
+                )
+                self._questions.end(asked, why)
+        finally:
+            line.busy -= 1
+            line.used_at = self._clock.monotonic()
+
+    @_on_io
+    async def _give_up(self, asked: Asked) -> None:
+        """The caller stopped an answer: its rest must not reach the next question."""
+        line = self._questions.drop(asked)
+        if line is not None:
+            line.wire.send(Abandon(id=_new_id(), ask_id=asked.id), at=self._clock.now())
+        error = AnswerError("the answer was stopped", answer=asked, code="cancelled")
+        asked.refuse(error, self._clock.monotonic())
+        self._keep_all([self._lost(asked, "cancelled: stopped by the caller")])
+
+    def _lost(self, asked: Asked, error: str) -> Event:
+        """The row that ends an answer which did not come to its end by itself."""
+        now = self._clock.now()
+        return Event(
+            event_id=f"{asked.id}.lost",
+            type="message.received",
+            at=now,
+            received_at=now,
+            gateway=self.gateway,
+            bot=self.name,
+            chat_type="private",
+            role="assistant",
+            reply_to=asked.id,
+            text=asked.text,
+            error=error,
+        )
+
+    def _keep_all(self, events: Sequence[Event]) -> None:
+        self._kept_by().keep(events)
 
     # What was seen
 
@@ -809,6 +939,10 @@ class Bot:
     def wait(self, type: str = "message.received", *, count: int = 1, timeout: float = 30.0) -> pd.DataFrame:
         """See `AsyncBot.wait`."""
         return self._run(self.aio.wait(type, count=count, timeout=timeout))
+
+    def ask(self, question: str, **options: Any) -> Asked:
+        """Ask, and wait for the whole answer; see `AsyncBot.ask`. The stop button stops the answer."""
+        return self._run(self.aio.ask(question, **options).whole())
 
     def stop(self, *, drain: float = 1.0) -> None:
         """See `AsyncBot.stop`."""

@@ -12,16 +12,16 @@ from typing import Any
 
 from websockets.utils import accept_key
 
-from botbook._errors import RemoteProtocolError
+from botbook._errors import ConnectionLost, RemoteProtocolError
 from botbook._net.transport import Transport, memory_pair
 from botbook.events import Event
-from botbook.wire.contract import Ack, HttpRequest, Opening, Ready, Response, Token, Verdict
+from botbook.wire.contract import Ack, Closing, HttpRequest, Opening, Ready, Response, Token, Verdict
 
 SECRET = "tok-very-secret"
 
 
 class Wire:
-    """``e:ID`` is an event, ``ack:ID`` an ack, ``ready`` says so, JSON is parsed, the rest is bad."""
+    """``e:ID`` is an event, ``ack:ID`` an ack, ``closing:VERDICT`` a goodbye, ``ready`` says so, JSON is parsed, the rest is bad."""
 
     gateway = "test"
     name = "test"
@@ -55,6 +55,9 @@ class Wire:
                 return [Ack(ident)]
             case "ready":
                 return [Ready()]
+            case "closing":
+                verdict = Verdict(ident)
+                return [Closing(verdict, ConnectionLost(1000, f"in words: {ident}"))]
         return [json.loads(frame)["event"]]
 
     def send(self, action: Any, *, at: datetime) -> list[Any]:

@@ -372,6 +372,30 @@ async def test_a_verdict_that_is_final(linked, peer, wire, clock):
     assert link.state == "stopped"
 
 
+async def test_what_the_peer_says_in_words_counts_for_more_than_the_close_code(linked, peer, clock):
+    link = linked()
+    await link.start()
+    await peer.end.send("e:1")
+    await peer.end.send("closing:fatal")
+    await clock.settle()
+    assert ids(link.batches) == ["1"]
+    assert link.state == "failed"
+    assert link.last_error.reason == "in words: fatal"
+
+
+async def test_words_that_allow_another_try(linked, peer, clock):
+    link = linked()
+    await link.start()
+    await peer.end.send("closing:retry")
+    await clock.settle()
+    assert link.state == "waiting"
+    await clock.advance(2)
+    assert link.state == "open"
+    await peer.end.close(1000)
+    await clock.settle()
+    assert link.last_error.code == 1000
+
+
 async def test_a_mistake_in_the_wire_is_not_silent(linked, peer, wire, clock):
     def closing(code, reason):
         raise ZeroDivisionError("oh")

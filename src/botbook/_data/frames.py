@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["LiveFrame", "to_frame"]
+__all__ = ["LiveFrame", "events_frame", "to_frame"]
 
 #: Put small batches together beyond so many: each is a chunk of every column.
 SMALL_BATCHES: Final = 32
@@ -257,6 +257,14 @@ def _over(kind: str, values: np.ndarray[Any, Any], mask: list[np.ndarray[Any, An
     if kind == "time":
         return pd.array(values, dtype=pd.DatetimeTZDtype("us", "UTC"), copy=False)
     return pd.arrays.IntegerArray(values, mask[0]) if mask else values
+
+
+def events_frame(events: Sequence[Event]) -> pd.DataFrame:
+    """Events in memory as pandas, with the columns and types of `LiveFrame.events`."""
+    import pyarrow as pa
+
+    batch = rows_to_batch([to_row(event, 0) for event in events])
+    return to_frame(pa.Table.from_batches([batch]).select(_NAMES))
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from botbook._net.dedupe import Dedupe
 from botbook._net.states import LINK_STATES, LinkState, state_diagram
 from botbook._net.transport import MAX_BYTES, Transport
 from botbook.events import Event
-from botbook.wire.contract import Frame, Opening, Ready, Received, Verdict, Wire
+from botbook.wire.contract import Closing, Frame, Opening, Ready, Received, Verdict, Wire
 
 __all__ = ["LINK_STATES", "Counters", "Link", "LinkState", "state_diagram"]
 
@@ -142,6 +142,7 @@ class Link:
         self._transport: Transport | None = None
         self._token: str | None = None
         self._up_since: float | None = None
+        self._closing: Closing | None = None
         self._changed = asyncio.Event()
         self._begin_anew()
 
@@ -253,7 +254,7 @@ class Link:
 
     async def _serve(self, transport: Transport, opening: Opening) -> NoReturn:
         """Open frames, ready, then events until the end."""
-        self._transport = transport
+        self._transport, self._closing = transport, None
         for frame in opening.frames:
             await transport.send(frame)
         if opening.ready_within is None:
@@ -292,6 +293,8 @@ class Link:
                 await asyncio.sleep(0)
             if batch := self._read(frames[start : start + BATCH]):
                 await self._hand_over(batch)
+            if self._closing is not None:
+                raise self._closing.error
 
     def _read(self, frames: Sequence[Frame]) -> list[Received]:
         at, receive, longest = self._clock.now(), self._wire.receive, self._max_bytes
@@ -318,6 +321,9 @@ class Link:
         elif isinstance(item, Ready):
             if self._state is LinkState.CONNECTING:
                 self._opened()
+            return False
+        elif isinstance(item, Closing):
+            self._closing = item
             return False
         return True
 
@@ -363,6 +369,8 @@ class Link:
         return self._rng.uniform(*HEALTHY_DELAY) if healthy else self._delay(error)
 
     def _verdict(self, error: Exception) -> Verdict:
+        if self._closing is not None and error is self._closing.error:
+            return self._closing.verdict
         match error:
             case ConnectionLost():
                 return self._wire.closing(error.code, error.reason)
