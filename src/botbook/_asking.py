@@ -38,6 +38,8 @@ class Asked:
         question: What was asked.
         text: The answer so far, markdown.
         tools: Tool calls: dicts with name, arguments, result and error.
+        thinking: What was thought aloud, where the gateway tells it apart.
+        progress: News from inside tools: (text, share done from 0 to 1, or None).
         files: Paths of files that the agent gave.
         tokens: Tokens used, None until the end or where the gateway does not tell.
         seconds: From the question to the end, None until then.
@@ -61,6 +63,8 @@ class Asked:
         self.question = question
         self.text = ""
         self.tools: list[dict[str, Any]] = []
+        self.thinking = ""
+        self.progress: list[tuple[str, float | None]] = []
         self.files: list[str] = []
         self.tokens: int | None = None
         self.seconds: float | None = None
@@ -168,6 +172,8 @@ class Asked:
                 self.tools.append(call | {"result": None, "error": ""})
             case "agent.tool_result":
                 self._answered(event)
+            case "agent.progress":
+                self.progress.append((event.text, _share(event.raw)))
             case "agent.file" if not event.error:
                 self.files.append(event.text)
 
@@ -180,6 +186,15 @@ class Asked:
             found = {"id": event.message_id, "name": event.user_name, "arguments": None}
             self.tools.append(found)
         found |= {"result": _value(event.text), "error": event.error}
+
+
+def _share(raw: Any) -> float | None:
+    """How much of a tool's work is done, if its update tells: ``progress`` from 0 to 1, or per cent."""
+    payload = raw.get("payload") if isinstance(raw, dict) else None
+    value = payload.get("progress") if isinstance(payload, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        return None
+    return float(value) / 100 if value > 1 else float(value)
 
 
 def _value(text: str) -> Any:

@@ -164,9 +164,14 @@ def _sorted_out(
         else:
             name, sign, text = word.partition("=")
             part = _named(command, name, named)
-            if any(part is known for known, _ in given):
+            before = next((texts for known, texts in given if known is part), None)
+            if before is not None and not part.rest:
                 raise CommandError(f"{name} is given twice", hint=_usage_hint(command))
-            given.append((part, _texts(part, text if sign else None, queue)))
+            texts = _texts(part, text if sign else None, queue)
+            if before is None:
+                given.append((part, texts))
+            else:
+                before += texts
     return given, loose
 
 
@@ -263,6 +268,6 @@ def _usage(command: type[Command]) -> list[str]:
     for part in parts(command):
         text = part.metavar + (" …" if part.rest else "")
         if not part.positional:
-            text = f"{part.name} {part.metavar}".strip()
+            text = f"{part.name} {text}".strip()
         pieces.append(text if part.required else f"[{text}]")
     return pieces

@@ -30,7 +30,7 @@ class Part:
         values: Which list Tab offers: ``bots``, ``profiles``, ``handlers``, ``patterns`` …
         positional: It has no name on the line.
         required: It cannot be left out.
-        rest: It takes all words that remain.
+        rest: It takes all words that remain; an option of this kind may be given again.
     """
 
     name: str = ""
@@ -232,6 +232,20 @@ class Send(CellCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ask(CellCommand):
+    """Ask an agent; the answer streams in. The stop button stops it."""
+
+    verb: ClassVar[str] = "ask"
+    fills: ClassVar[bool] = True
+    example: ClassVar[str] = "%%bot ask --out answer\nWhat is a monad, in one sentence?"
+    attach: tuple[str, ...] = _option("PATH", "a file that the agent already has", default=(), rest=True)
+    chat: str | None = _option("N", "agent: in this chat; opened on first use")
+    timeout: float | None = _option("S", "longest answer, in seconds; default 600", convert=_number)
+    raw: bool = _raw()
+    out: str | None = _out("answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class On(CellCommand):
     """Define a handler; running the cell again replaces it."""
 
@@ -357,6 +371,7 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Use,
     Close,
     Send,
+    Ask,
     On,
     Handlers,
     Off,

@@ -15,7 +15,19 @@ from html import escape
 from pathlib import PurePath
 from typing import Any, Final
 
-__all__ = ["View", "clean", "figure", "frame", "listing", "notice", "page", "report", "status", "table"]
+__all__ = [
+    "View",
+    "box",
+    "clean",
+    "figure",
+    "frame",
+    "listing",
+    "notice",
+    "page",
+    "report",
+    "status",
+    "table",
+]
 
 #: Rows of a table that are shown; the rest is in the value.
 SHOWN: Final = 20
@@ -82,7 +94,7 @@ def notice(text: str, detail: str = "") -> View:
     text, detail = clean(text), clean(detail)
     lines = [line for line in (text, detail) if line]
     return View(
-        _box("".join(f"<p>{escape(line)}</p>" for line in lines)),
+        box("".join(f"<p>{escape(line)}</p>" for line in lines)),
         "  \n".join(_md(line) for line in lines),
         "\n".join(lines),
     )
@@ -92,7 +104,7 @@ def page(text: str) -> View:
     """Text that keeps its lines, such as help or a traceback."""
     text = clean(text)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return View(_box(f"<pre>{escape(text)}</pre>"), f"{fence}text\n{text}\n{fence}", text)
+    return View(box(f"<pre>{escape(text)}</pre>"), f"{fence}text\n{text}\n{fence}", text)
 
 
 def listing(blocks: Sequence[tuple[str, str]]) -> View:
@@ -107,7 +119,7 @@ def listing(blocks: Sequence[tuple[str, str]]) -> View:
         for title, text in blocks
     )
     return View(
-        _box(body),
+        box(body),
         "\n\n".join(f"{head.markdown}\n\n{text.markdown}" for head, text in made),
         "\n\n".join(f"{head.plain}\n{text.plain}" for head, text in made),
     )
@@ -127,7 +139,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: 
     if any(isinstance(value, datetime) for row in values for value in row):
         caption = f"{caption}; times in UTC" if caption else "times in UTC"
     return View(
-        _box(_html_table(columns, texts, right, caption)),
+        box(_html_table(columns, texts, right, caption)),
         _markdown_table(columns, texts, caption),
         _plain_table(columns, texts, right, caption),
     )
@@ -234,7 +246,7 @@ def figure(drawn: Any) -> View:
         f' width="{round(drawn.get_figwidth() * drawn.dpi)}">'
     )
     return View(
-        _box(f"{image}<details><summary>Data</summary>{data.html}</details>"),
+        box(f"{image}<details><summary>Data</summary>{data.html}</details>"),
         f"{_md(words)}\n\n{data.markdown}",
         words,
         png,
@@ -280,7 +292,7 @@ def _md(text: str) -> str:
     return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _box(inner: str) -> str:
+def box(inner: str) -> str:
     return f'<div class="botbook" style="{_BOX}"><style>{_RULES}</style>{inner}</div>'
 
 

@@ -11,7 +11,7 @@ import linecache
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
@@ -68,6 +68,62 @@ class Surface:
             ended.set()
             ticker.join()  # so that no tick comes after the result
             block.close()
+
+    @contextmanager
+    def painted(self) -> Iterator[Painter]:
+        """A block that is drawn anew as something changes, and once more at the end, come what may."""
+        painter = Painter(self.block)
+        try:
+            yield painter
+        finally:
+            painter.close()
+
+
+class Painter:
+    """Draws something that changes often, on a thread of its own, no faster than it can be drawn.
+
+    Args:
+        open_block: Shows the first view.
+    """
+
+    def __init__(self, open_block: Callable[[View], Block]) -> None:
+        self._open_block = open_block
+        self._changed = threading.Event()
+        self._ended = threading.Event()
+        self._block: Block | None = None
+        self._thread: threading.Thread | None = None
+        self._view: Callable[[], View] = lambda: notice("")
+
+    def wake(self, _: object = None) -> None:
+        """Something changed. Any thread; costs nothing."""
+        self._changed.set()
+
+    def draw(self, view: Callable[[], View]) -> None:
+        """Show what `view` makes, from now on."""
+        self._view = view
+        self._block = self._open_block(view())
+        self._thread = threading.Thread(target=self._paint, name="botbook-painter", daemon=True)
+        self._thread.start()
+
+    def _paint(self) -> None:
+        while not self._ended.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            began = time.monotonic()
+            if self._block is not None:
+                self._block.update(self._view())
+            # A long answer takes long to draw: then it is drawn less often (at most a fifth of the time).
+            self._ended.wait(max(PERIOD, 4 * (time.monotonic() - began)))
+
+    def close(self) -> None:
+        """Draw the end of it."""
+        self._ended.set()
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._block is not None:
+            self._block.update(self._view())
+            self._block.close()
 
 
 def _tick(block: Block, text: str, ended: threading.Event) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botbook._errors import CommandError
 from botbook._notebook import commands, doctor, render
+from botbook._notebook.answers import answer_view
 from botbook._notebook.args import help_text
 from botbook._notebook.cells import lent
 from botbook._notebook.commands import Command
@@ -190,6 +191,18 @@ def _send(desk: Desk, command: commands.Send) -> Outcome:
 # -- handlers -------------------------------------------------------------------------------------
 
 
+def _ask(desk: Desk, command: commands.Ask) -> Outcome:
+    bot = desk.bot_or_sim()[0]
+    options: dict[str, Any] = {"attachments": command.attach, "chat": command.chat}
+    if command.timeout is not None:
+        options["timeout"] = command.timeout
+    with desk.surface.painted() as painter:
+        asked = bot.aio.ask(command.body.strip(), watch=painter.wake, **options)
+        painter.draw(lambda: answer_view(asked))
+        bot.aio.run(asked.whole())
+    return Outcome(value=asked)
+
+
 def _handlers(desk: Desk, command: commands.Handlers) -> Outcome:
     data = desk.bot().handlers()
     return Outcome(view=render.frame(data, what="handlers", shown=100), value=data)
@@ -344,6 +357,7 @@ ACTIONS: Final[dict[type[Command], Callable[[Desk, Any], Outcome]]] = {
     commands.Use: _use,
     commands.Close: _close,
     commands.Send: _send,
+    commands.Ask: _ask,
     commands.On: _on,
     commands.Handlers: _handlers,
     commands.Off: _off,
