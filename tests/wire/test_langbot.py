@@ -120,6 +120,11 @@ def test_a_group_answers_who_asks_it(version):
     seen = replay(version, "group", session_type="group")
     answers = {e.reply_to: e.text for e in events(seen, "message.received")}
     assert answers == {"ask1": "You said: hello group", "ask2": "You said: hello bot"}
+    assert [e.text for e in events(seen, "message.sent")] == [
+        "nobody is asked",
+        "ai hello group",
+        " hello bot",
+    ]
     assert {e.chat_type for e in seen if isinstance(e, Event)} == {"group"}
     assert {e.chat_id for e in seen if isinstance(e, Event)} == {"group:p"}
 

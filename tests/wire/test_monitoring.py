@@ -142,7 +142,7 @@ def test_sums(version):
     tokens = SERVER.token_statistics(bucket="hour", since=AT, until=AT)
     assert ("bucket", "hour") in query(tokens)
     if version == "4.10.1":
-        with pytest.raises(NotSupported, match="models"):
+        with pytest.raises(NotSupported, match="token_statistics"):
             tokens.read(answers(version, "monitoring-token-statistics")[0])
         return
     read = tokens.read(answers(version, "monitoring-token-statistics")[0])
@@ -182,6 +182,7 @@ def test_extensions():
             {"type": "mcp", "server": {"name": "files", "enable": True, "status": "connected"}},
             {"type": "skill", "skill": {"display_name": "Reports"}},
             {"type": "waltz"},
+            {"type": ["odd"]},
             {"plugin": {"manifest": "odd"}},
             {},
         ],
@@ -190,6 +191,7 @@ def test_extensions():
         ("mcp", "files"),
         ("skill", "Reports"),
         ("waltz", ""),
+        ('["odd"]', ""),
         ("plugin", ""),
         ("", ""),
     ]

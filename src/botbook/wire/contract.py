@@ -162,7 +162,10 @@ class Wire(Protocol):
     name: str
 
     def token_request(self) -> HttpRequest | None:
-        """How to get a `Token`; None if the gateway has none, or it was given from outside."""
+        """How to get a `Token`; None if the gateway has none, or it was given from outside.
+
+        It reads as the token, or as the request for the next step on the way to it.
+        """
         ...
 
     def opening(self, token: str | None) -> Opening:

@@ -305,7 +305,7 @@ class LangBotWire:
         return [
             self._event(
                 ident, "message.sent" if own else "message.received", self._utc(said.timestamp), frame, at,
-                role=USER, user_id=asked.user_id, message_id=asked.message_id, text=said.content,
+                role=USER, user_id=asked.user_id, message_id=asked.message_id, text=text_of(said),
                 parts=read_chain(said.components),
             )
         ]  # fmt: skip

@@ -154,9 +154,9 @@ def user_of(connection: str) -> str:
 
 
 def text_of(said: Said) -> str:
-    """The text, without the mention that is glued before an answer in groups."""
-    asker = leading_at(said.components) if said.role == "assistant" else ""
-    return said.content.removeprefix(f"@{asker}") if asker else said.content
+    """The text, without the mention that is glued before it in groups."""
+    mentioned = leading_at(said.components)
+    return said.content.removeprefix(f"@{mentioned}") if mentioned else said.content
 
 
 def _is_for_bot(said: Said) -> bool:

@@ -273,17 +273,18 @@ class Resources:
         )
 
     def _get(
-        self, table: Table, path: str, *, read: Any, query: Iterable[tuple[str, str]] = ()
+        self, table: Table, path: str, *, read: Any, query: Iterable[tuple[str, str]] = (), call: str = ""
     ) -> HttpRequest:
+        call = call or table.name
+
         def whole(response: Response) -> Any:
             try:
-                return read(read_data(response, call=table.name))
+                return read(read_data(response, call=call))
             except NotSupported:
-                raise NotSupported(
-                    table.name, "langbot", hint=f"It came with LangBot {table.since}; this server is older."
-                ) from None
+                hint = f"It came with LangBot {table.since}; this server is older."
+                raise NotSupported(call, "langbot", hint=hint) from None
 
-        return self._rest.request("GET", path, call=table.name, query=query, whole=whole)
+        return self._rest.request("GET", path, call=call, query=query, whole=whole)
 
     # ------------------------------------------------------------------------ sums
 
@@ -316,7 +317,7 @@ class Resources:
                 "timeseries": read_rows("token_series", rows_of(data, "timeseries")),
             }
 
-        return self._get(table, table.path, query=query, read=read)
+        return self._get(table, table.path, query=query, read=read, call="token_statistics")
 
     def box_status(self) -> HttpRequest:
         """Whether sandboxes can be had, and why not, as one object."""

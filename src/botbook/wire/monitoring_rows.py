@@ -153,7 +153,7 @@ def _message(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _extension(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A plugin, an MCP server or a skill, whose name stands in another place each."""
-    kind = raw.get("type") or next(iter(raw), "")
+    kind = _text(raw.get("type")) or next(iter(raw), "")
     detail = raw.get({"mcp": "server"}.get(kind, kind))
     detail = detail if isinstance(detail, dict) else {}
     return {
