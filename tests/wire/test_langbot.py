@@ -17,6 +17,7 @@ from botbook.messages import Image, Plain
 from botbook.wire import langbot as langbot_module
 from botbook.wire.contract import Closing, Ready, Response, Verdict
 from botbook.wire.langbot import LangBotWire, is_failure
+from botbook.wire.langbot_bodies import success
 
 FRAMES = Path(__file__).parent / "frames" / "langbot"
 VERSIONS = ["4.10.1", "4.10.11", "4.11.2"]
@@ -277,6 +278,11 @@ def test_where_a_token_comes_from():
     assert login.json == {"user": "a@b.c", "password": "pw"}
     renewal = chat(token="old").token_request()
     assert renewal.headers == {"Authorization": "Bearer old"}
+    wire = chat(token="old", workspace="w")
+    for ours, fresh in (("old", "newer"), ("newer", "newest")):
+        renewal = wire.token_request()
+        assert renewal.headers == {"Authorization": f"Bearer {ours}"}
+        assert renewal.read(success({"token": fresh})).value == fresh
 
 
 def test_a_question_with_a_picture():

@@ -163,7 +163,7 @@ class LangBotWire:
             return None
         if self._user and self._password:
             return self.rest.login(self._user, self._password)
-        return self.rest.check_token(self._token)
+        return self.rest.check_token(self.rest.newest or self._token)
 
     def opening(self, token: str | None) -> Opening:
         """How to open the socket: an Origin always, and the first frame that newer servers ask for.

@@ -32,11 +32,15 @@ class LangBotRest:
     Args:
         base_url: Such as ``http://127.0.0.1:5300``.
         workspace: Uuid of the workspace, or "" until `workspaces` has found it.
+
+    Attributes:
+        newest: The last user token that came, or "".
     """
 
     def __init__(self, base_url: str, *, workspace: str = "") -> None:
         self.base_url = base_url.rstrip("/")
         self.workspace = workspace
+        self.newest = ""
 
     def request(
         self,
@@ -127,6 +131,7 @@ class LangBotRest:
         value = object_field(read_data(response, call="login"), "token")
         if not isinstance(value, str) or not value:
             raise RemoteProtocolError("the server took the credentials but gave no token")
+        self.newest = value
         token = Token(value, token_life(value, response.headers))
         return token if self.workspace else self.workspaces(token)
 
