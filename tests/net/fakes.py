@@ -21,7 +21,10 @@ SECRET = "tok-very-secret"
 
 
 class Wire:
-    """``e:ID`` is an event, ``ack:ID`` an ack, ``closing:VERDICT`` a goodbye, ``ready`` says so, JSON is parsed, the rest is bad."""
+    """``e:ID`` is an event, ``ack:ID`` an ack, ``closing:VERDICT`` a goodbye, ``ready`` says so.
+
+    JSON is parsed, the rest is bad.
+    """
 
     gateway = "test"
     name = "test"

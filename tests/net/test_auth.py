@@ -13,7 +13,8 @@ from botbook._errors import (
     HandshakeError,
     RemoteProtocolError,
 )
-from botbook._net.auth import TokenSource, auth_flow, is_transient
+from botbook._net.auth import STEPS, TokenSource, auth_flow, is_transient
+from botbook.wire.contract import HttpRequest, Token
 from tests.net.fakes import SECRET, Http, token, token_request
 
 OFFLINE = ConnectError("nobody")
@@ -99,6 +100,26 @@ async def test_one_fetch_for_all_who_ask(clock, rng):
     assert await asyncio.gather(*(tokens.get() for _ in range(20))) == ["a"] * 20
     assert len(http.calls) == 1
     assert http.calls[0][1] is None, "the token request carries no token"
+
+
+async def test_a_login_of_several_steps(clock, rng):
+    last = HttpRequest(method="GET", url="http://127.0.0.1/b", read=lambda got: Token("t"), authorised=False)
+    http = Http(token("ignored"))
+    tokens = TokenSource(lambda: token_request(lambda got: last), http, clock, rng)
+    assert await tokens.get() == "t"
+    assert [(request.url, token) for request, token in http.calls] == [
+        ("http://127.0.0.1/token", None),
+        ("http://127.0.0.1/b", None),
+    ]
+
+
+async def test_a_login_without_end_is_given_up(clock, rng):
+    http = Http(token("ignored"))
+    request = token_request(lambda got: request)
+    tokens = TokenSource(lambda: request, http, clock, rng)
+    with pytest.raises(RemoteProtocolError, match="no token"):
+        await tokens.get()
+    assert len(http.calls) == STEPS
 
 
 async def test_one_who_leaves_does_not_end_the_fetch_of_the_others(clock, rng):

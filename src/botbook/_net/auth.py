@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from botbook._clock import SYSTEM, Clock
-from botbook._errors import ApiError, AuthError, BotbookError, ConnectionLost, HandshakeError, TransportError
+from botbook._errors import (
+    ApiError,
+    AuthError,
+    BotbookError,
+    ConnectionLost,
+    HandshakeError,
+    RemoteProtocolError,
+    TransportError,
+)
 from botbook._net.backoff import backoff
 from botbook.wire.contract import HttpRequest, Response, Token
 
@@ -22,6 +30,8 @@ MARGIN: Final = 600.0
 SHARE: Final = 0.2
 #: A token is used for so many seconds at least, whatever life it claims.
 SHORTEST: Final = 1.0
+#: Exchanges on the way to one token at the most: a login, and what it leads to.
+STEPS: Final = 5
 
 _TRANSIENT: Final = frozenset({408, 425, 429})
 
@@ -153,18 +163,26 @@ class TokenSource:
         return self._fetch
 
     async def _fetch_once(self) -> _Held:
-        request = self._request()
-        assert request is not None
-        assert self._http is not None
         started = self._clock.monotonic()
         try:
-            token: Token = request.read(await self._http.exchange(request, token=None))
+            token = await self._walk()
         except BotbookError:
             self._not_before = self._clock.monotonic() + next(self._delays)
             raise
         self._delays = backoff(self._rng)
         self._held = held = _held(token, started)
         return held  # not the text itself, for the repr of a task shows its result
+
+    async def _walk(self) -> Token:
+        """From the first request to the token: each answer reads as the token or as the next request."""
+        step: Token | HttpRequest | None = self._request()
+        assert self._http is not None
+        for _ in range(STEPS):
+            assert isinstance(step, HttpRequest)
+            step = step.read(await self._http.exchange(step, token=None))
+            if isinstance(step, Token):
+                return step
+        raise RemoteProtocolError(f"no token after {STEPS} steps")
 
 
 def _held(token: Token, at: float) -> _Held:
