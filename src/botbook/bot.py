@@ -286,6 +286,7 @@ class AsyncBot:
         for task in list(self._tasks):
             task.cancel()
         await self._link.stop()
+        self._outbox.close()
         await self._tokens.close()
         if self._parts.world is not None:
             await self._parts.world.stop()

@@ -136,6 +136,16 @@ async def test_after_a_reconnect_it_is_said_again_at_once():
     assert peer.outbox.under_way() == []
 
 
+async def test_when_the_bot_ends_nobody_waits_for_an_acknowledgement_any_more():
+    peer = Peer(acknowledges=False)
+    task = asyncio.create_task(peer.outbox.deliver(AnswerCompleted(id="x", run=RUN, seq=1, text="t")))
+    await peer.clock.settle()
+    peer.outbox.close()
+    with pytest.raises(ConnectionLost, match="the bot was stopped"):
+        await task
+    peer.outbox.close()
+
+
 async def test_what_waits_for_the_link_is_not_under_way():
     peer = Peer()
     peer.up.clear()

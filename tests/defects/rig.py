@@ -69,7 +69,7 @@ def sent(world: World, what: str) -> list[dict[str, Any]]:
 def answer_frames(world: World, kind: str) -> list[dict[str, Any]]:
     """Frames of streamed answers that came, of one kind, such as ``completed``."""
     frames = [entry["frame"] for entry in sent(world, "frame")]
-    return [frame for frame in frames if frame["header"]["event_type"] == f"assistant.{kind}"]
+    return [frame for frame in frames if frame["header"].get("event_type") == f"assistant.{kind}"]
 
 
 def types(bot: AsyncBot) -> list[str]:

@@ -113,6 +113,12 @@ class Outbox:
             future.set_exception(ApiError(f"the gateway refused the answer: {error}", code="refused"))
         return True
 
+    def close(self) -> None:
+        """The bot ends: nothing will be acknowledged any more."""
+        for _, future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionLost(1001, "the bot was stopped"))
+
     def began(self, answer: Answer) -> None:
         """Let a cancel find this answer."""
         self._runs[answer.run.run_id] = answer

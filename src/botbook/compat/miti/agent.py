@@ -175,17 +175,16 @@ class MitiAgent:
                 await _until(self._stop, bot.start())
                 await self._stop.wait()
         finally:
-            try:
-                await bot.stop()
-            finally:
-                self._forget()
-                self._loop = self._stop = None
+            if self._bot is bot:  # else `close` has stopped it, because this loop had gone
+                try:
+                    await bot.stop()
+                finally:
+                    self._forget()
 
     async def close(self) -> None:
         """End `run` or `run_async`, from any loop, and let go of connections; running handlers may finish."""
-        if self._loop is not None and self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # that loop is gone, and the link with it
-                self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
         elif self._bot is not None:
             bot = self._bot
             self._forget()
@@ -200,7 +199,7 @@ class MitiAgent:
 
     def _forget(self) -> None:
         self._at_exit.detach()
-        self._bot = None
+        self._bot = self._loop = self._stop = None
 
     # Calls
 
