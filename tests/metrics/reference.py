@@ -350,7 +350,13 @@ def _turns_of(talk, idle):
 
 
 def _turn(run, answer):
-    turn = {"row": run[-1], "start": run[0]["at"], "asked": run[-1]["at"], "messages": len(run)}
+    turn = {
+        "run": list(run),
+        "row": run[-1],
+        "start": run[0]["at"],
+        "asked": run[-1]["at"],
+        "messages": len(run),
+    }
     if not answer:
         return {**turn, "answer": None, "first": None, "complete": None, "outputs": []}
     opening = answer[0]

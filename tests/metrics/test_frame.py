@@ -207,3 +207,21 @@ def test_metrics_need_no_matplotlib():
     code = "import sys, botbook.metrics; print('matplotlib' in sys.modules, 'pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"
+
+
+@pytest.mark.parametrize("name", ["at", "tokens", "feedback_reasons"])
+def test_times_and_numbers_are_nothing_to_group_by(name):
+    with pytest.raises(ConfigError, match="nothing to group by"):
+        metrics.volume(arrow(ROWS), by=name)
+
+
+def test_a_group_that_is_named_twice_counts_once():
+    assert metrics.volume(arrow(ROWS), by=["bot", "bot", "role"]).column_names[-4:-2] == ["bot", "role"]
+
+
+def test_seconds_and_minutes_are_buckets_too():
+    rows = [row(at=NOON, event_id="a"), row(at=NOON + timedelta(seconds=130), event_id="b")]
+    for freq, many in (("s", 131), ("10s", 14), ("min", 3)):
+        made = metrics.volume(arrow(rows), freq=freq, tz="Asia/Kolkata").to_pylist()
+        assert [r["messages"] for r in made if r["role"] == "user"] == [1, *[0] * (many - 2), 1]
+        assert made[0]["bucket"] == "2026-01-05T17:30:00+05:30"

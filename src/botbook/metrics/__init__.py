@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from botbook.metrics._facts import Facts, Gap, facts
 from botbook.metrics.people import active_users, retention, user_growth
+from botbook.metrics.ratings import (
+    dislike_reasons,
+    feedback_changes,
+    feedback_coverage,
+    feedback_state,
+    like_rate,
+)
 from botbook.metrics.replies import response_latency, unanswered
 from botbook.metrics.sessions import containment, conversation_length, first_response
 from botbook.metrics.traffic import hour_weekday, volume
+from botbook.metrics.usage import error_rate, tokens, tool_failures
 
 __all__ = [
     "Facts",
@@ -14,11 +22,19 @@ __all__ = [
     "active_users",
     "containment",
     "conversation_length",
+    "dislike_reasons",
+    "error_rate",
     "facts",
+    "feedback_changes",
+    "feedback_coverage",
+    "feedback_state",
     "first_response",
     "hour_weekday",
+    "like_rate",
     "response_latency",
     "retention",
+    "tokens",
+    "tool_failures",
     "unanswered",
     "user_growth",
     "volume",

@@ -6,7 +6,7 @@ whoever made the frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Any, Final
@@ -79,25 +79,36 @@ class Rows:
         """The distinct values of `by`, sorted; one empty tuple when there is nothing to group by."""
         if not self.by:
             return [()]
-        return sorted(table.select(*self.by).unique().iter_rows())
+        return sorted(set(self.keys(table)))
+
+    def keys(self, table: nw.DataFrame[Any]) -> list[tuple[str, ...]]:
+        """The group of each row."""
+        return list(table.select(*self.by).iter_rows()) if self.by else [()] * len(table)
 
     def spans(self) -> list[tuple[int, int]]:
         """Gaps of any connection, merged, in microseconds since 1970."""
         return merged((micros(gap.start), micros(gap.end)) for gap in self.facts.gaps)
 
-    def give(self, columns: Columns, *, used: int, notes: Iterable[str] = (), **numbers: float) -> Any:
+    def give(
+        self,
+        columns: Columns,
+        *,
+        used: int,
+        notes: Iterable[str] = (),
+        numbers: Mapping[str, float] | None = None,
+    ) -> Any:
         """The result, in the kind of the frame that came in, with its facts.
 
         Args:
             columns: The result.
             used: What it was computed from.
             notes: Sentences for a figure.
-            **numbers: What was set aside.
+            numbers: What was set aside, by name.
         """
         made = replace(
             self.facts,
             used=used,
-            numbers={**self.facts.numbers, **numbers},
+            numbers={**self.facts.numbers, **(numbers or {})},
             notes=(*self.facts.notes, *notes),
         )
         return attach(_native(columns.table(), self.kind), made)
@@ -125,9 +136,18 @@ class Columns:
         """Add yes or no."""
         return self._add(name, values, pa.bool_())
 
-    def time(self, name: str, values: Iterable[int]) -> Columns:
-        """Add times, given in microseconds since 1970."""
-        return self._add(name, (int(value) for value in values), STAMP)
+    def time(self, name: str, values: Iterable[int | None]) -> Columns:
+        """Add times, given in microseconds since 1970; None where there is none."""
+        return self._add(name, (None if value is None else int(value) for value in values), STAMP)
+
+    def texts(self, name: str, values: Iterable[Sequence[str]]) -> Columns:
+        """Add lists of text."""
+        return self._add(name, values, pa.list_(pa.string()))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns there are."""
+        return list(self._columns)
 
     def bucketed(self, cut: Buckets | None, rows: Rows, *, times: int = 1) -> Columns:
         """Add the columns that say which bucket: each bucket `times` times over.
@@ -186,7 +206,7 @@ def read(
             parameter is wrong.
     """
     zone, freq = zone_named(tz), freq_named(freq)
-    by = (by,) if isinstance(by, str) else tuple(by)
+    by = _groupable(by)
     asked = _asked_for(as_of)
     source, kind = _opened(frame)
     known = source.collect_schema().names()
@@ -223,8 +243,8 @@ def without_echoes(messages: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
 
     A message that was sent to a user by id has no chat until its echo tells: then the echo stays.
     """
-    named = messages.filter(nw.col("message_id") != "")
     same = ["gateway", "bot", "role", "message_id"]
+    named = messages.select("order", "chat_id", *same).filter(nw.col("message_id") != "")
     kept = named.unique([*same, "chat_id"], keep="first", maintain_order=True)
     homeless = kept.filter(nw.col("chat_id") == "")
     if len(homeless):
@@ -238,7 +258,7 @@ def _join_back(table: nw.DataFrame[Any], kept: nw.DataFrame[Any], of: nw.DataFra
     """`table` without the rows of `of` that are not in `kept`; its order stands."""
     if len(kept) == len(of):
         return table
-    gone = of.join(kept.select("order"), on="order", how="anti")["order"]
+    gone = of.select("order").join(kept.select("order"), on="order", how="anti")["order"]
     return table.filter(~nw.col("order").is_in(gone.to_list()))
 
 
@@ -246,10 +266,10 @@ def _distinct(table: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
     """One row an event; the first to arrive wins (bots.md 3b)."""
     table = table.sort("seen_us", "order").drop("order", "seen_us").with_row_index("order")
     table = table.with_columns(nw.col("order").cast(nw.Int64))
-    named = table.filter(nw.col("event_id") != "")
+    named = table.select("order", "gateway", "bot", "event_id").filter(nw.col("event_id") != "")
     kept = named.unique(["gateway", "bot", "event_id"], keep="first", maintain_order=True)
     table = _join_back(table, kept, named)
-    bare = table.filter(
+    bare = table.select("order", "at_us", *IDENTITY).filter(
         nw.col("event_id") == "", nw.col("message_id") != "", nw.col("type").is_in([*MESSAGES, EDIT])
     )
     revision = nw.when(nw.col("type") == EDIT).then("at_us").otherwise(nw.lit(0))
@@ -270,6 +290,14 @@ def _gaps(table: nw.DataFrame[Any], end: int | None) -> tuple[Gap, ...]:
         return seen
 
     return tuple(find_gaps(links.select(*columns).iter_rows(), end_us=end, last_seen=last_seen))
+
+
+def _groupable(by: Strings) -> tuple[str, ...]:
+    by = (by,) if isinstance(by, str) else tuple(dict.fromkeys(by))
+    for name in by:
+        if name in {*TIMES, *NUMBERS, *LISTS}:
+            raise ConfigError(f"{name!r} is nothing to group by", hint="For example by='bot'.")
+    return by
 
 
 def _asked_for(as_of: datetime | None) -> int | None:

@@ -40,6 +40,7 @@ class Turns:
         complete_us: Last output of the same answer.
         answered: Whether the bot answered at all.
         answer: Position of the first output in `talk`; -1 without one.
+        anchor: For each row of `talk` the position of the question it answers, or -1.
         last: Position of the last message of the turn in `talk`.
         talk: The message rows, sorted by chat and time.
     """
@@ -51,8 +52,13 @@ class Turns:
     complete_us: Ints
     answered: Flags
     answer: Ints
+    anchor: Ints
     last: Ints
     talk: nw.DataFrame[Any]
+
+    def of_question(self, position: Ints) -> Ints:
+        """Number of the turn that holds a user message, given by its position in `talk`."""
+        return np.searchsorted(self.last, position).astype(np.int64)
 
     def column(self, name: str) -> list[str]:
         """A column of the question, or where that is empty, of its answer."""
@@ -97,6 +103,7 @@ def find_turns(rows: Rows, *, idle: float = IDLE_S) -> Turns:
         complete_us=complete[last],
         answered=first[last] != NEVER,
         answer=answer[last],
+        anchor=anchor,
         last=last,
         talk=talk,
     )
@@ -122,7 +129,8 @@ def _anchors(talk: nw.DataFrame[Any], chat: Ints, user: Flags) -> Ints:
     before = np.maximum.accumulate(np.where(user, position, -1)) if len(chat) else position
     known = (before >= 0) & (chat[np.maximum(before, 0)] == chat)
     anchor = np.where(~user & known, before, -1)
-    table = talk.with_columns(nw.new_series("position", position, nw.Int64, backend="pyarrow"))
+    table = talk.select("chat", "role", "reply_to", "event_id", "message_id")
+    table = table.with_columns(nw.new_series("position", position, nw.Int64, backend="pyarrow"))
     answers = table.filter(nw.col("role") == "assistant", nw.col("reply_to") != "")
     for name in ("event_id", "message_id"):  # a message id is the better word, so it comes last
         asked = table.filter(nw.col("role") == "user", nw.col(name) != "")

@@ -67,7 +67,7 @@ def active_users(
     made.count("active", [active.get((k, *group), 0) for k, group in order])
     _trailing(made, rows, people, cut, days, groups)
     made.count("reached", [reached.get((k, *group), 0) for k, group in order])
-    return rows.give(made, used=people["user"].n_unique(), no_user=_nameless(rows))
+    return rows.give(made, used=people["user"].n_unique(), numbers={"no_user": _nameless(rows)})
 
 
 def user_growth(
@@ -117,7 +117,7 @@ def user_growth(
     made.count("resurrected", [back.get(cell, 0) for cell in order])
     young = (rows.first_us or 0) + MONTH * 86_400 * MICROS
     made.flag("censored", [bool(cut.edges[cell[0]] < young) for cell in order] if cut else [])
-    return rows.give(made, used=people["user"].n_unique(), no_user=_nameless(rows))
+    return rows.give(made, used=people["user"].n_unique(), numbers={"no_user": _nameless(rows)})
 
 
 def retention(
@@ -156,7 +156,7 @@ def retention(
     rows = _read_people(frame, "retention", tz, freq, by, as_of)
     people, cut = people_of(rows), rows.buckets()
     made, used = _cohorts(rows, people, cut, unbounded=unbounded)
-    return rows.give(made, used=used, no_user=_nameless(rows))
+    return rows.give(made, used=used, numbers={"no_user": _nameless(rows)})
 
 
 def people_of(rows: Rows) -> nw.DataFrame[Any]:

@@ -77,9 +77,8 @@ def response_latency(
     unanswered, negative = int(np.sum(~turns.answered)), int(np.sum(waits["first"] < 0))
     notes = [f"{unanswered:,} of {len(turns.answered):,} turns without an answer"]
     notes += [f"{negative:,} with a negative time set aside"] if negative else []
-    return rows.give(
-        made, used=timed, notes=notes, turns=len(turns.answered), unanswered=unanswered, negative=negative
-    )
+    numbers = {"turns": len(turns.answered), "unanswered": unanswered, "negative": negative}
+    return rows.give(made, used=timed, notes=notes, numbers=numbers)
 
 
 def unanswered(
@@ -140,7 +139,7 @@ def unanswered(
     rates(made.count("missed", [hits for hits, _ in counts]), "missed", counts)
     made.count("open", [len(cell) - len(mine) for cell, mine in zip(every, sure, strict=True)])
     notes = [f"no reply within {limit:,.0f} s"]
-    return rows.give(made, used=int(decided.sum()), notes=notes, open=int((~decided).sum()))
+    return rows.give(made, used=int(decided.sum()), notes=notes, numbers={"open": int((~decided).sum())})
 
 
 def _waits(turns: Turns) -> dict[str, Any]:

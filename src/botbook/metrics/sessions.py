@@ -91,7 +91,7 @@ def first_response(
     made.count("open", [np.sum(quiet & ~sessions.closed[cell]) for quiet, cell in pairs])
     without = int(np.sum(np.isnan(waits) & sessions.closed))
     notes = [f"{without:,} sessions without a reply"]
-    return rows.give(made, used=used, notes=notes, without_reply=without)
+    return rows.give(made, used=used, notes=notes, numbers={"without_reply": without})
 
 
 def conversation_length(
@@ -145,7 +145,9 @@ def conversation_length(
         names = {"turns": "turns_p{}", "messages": "messages_p{}", "length_s": "length_p{}_s"}
         for name, value in measures.items():
             _percentiles(made, names[name], [value[cell] for cell in closed], (50.0, 95.0))
-    return rows.give(made, used=used, notes=notes, open=still_open, bot_only=sessions.bot_only)
+    return rows.give(
+        made, used=used, notes=notes, numbers={"open": still_open, "bot_only": sessions.bot_only}
+    )
 
 
 def containment(
@@ -207,7 +209,7 @@ def containment(
     rates(made, "strict", counts)
     notes = [] if some else ["no hand-off events here, so every session counts as contained"]
     still_open = int((~sessions.closed).sum())
-    return rows.give(made, used=int(sessions.closed.sum()), notes=notes, open=still_open)
+    return rows.give(made, used=int(sessions.closed.sum()), notes=notes, numbers={"open": still_open})
 
 
 def _sessions(

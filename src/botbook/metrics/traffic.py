@@ -46,6 +46,7 @@ def volume(
     Raises:
         ConfigError: A column is missing, or a parameter is wrong.
     """
+    by = [name for name in ([by] if isinstance(by, str) else by) if name != "role"]  # it always is
     rows = read(frame, metric="volume", needs=["role"], tz=tz, freq=freq, by=by, as_of=as_of)
     messages = rows.messages()
     cut = rows.buckets()
@@ -59,7 +60,7 @@ def volume(
     hours = [h for h in (cut.hours() if cut else []) for _ in groups]
     made.number("per_hour", [rate(value, hour) for value, hour in zip(values, hours, strict=True)])
     echoes = len(rows.messages(echoes=True)) - len(messages)
-    return rows.give(made, used=len(messages), echoes=echoes)
+    return rows.give(made, used=len(messages), numbers={"echoes": echoes})
 
 
 def hour_weekday(frame: Any, *, tz: str = "UTC", by: Strings = (), as_of: datetime | None = None) -> Any:
