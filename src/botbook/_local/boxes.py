@@ -9,20 +9,16 @@ import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from botbook._clock import Clock
 from botbook._errors import SandboxError
-from botbook._local.backends.base import Backend, Cell, CellPlan, Child, Command
-from botbook._local.execution import Managed, OnOutput, Outcome, collect, tree_bytes
+from botbook._local.backends.base import Backend, Cell, CellPlan, Child, Command, disk_mb
+from botbook._local.execution import Managed, OnOutput, Outcome, collect
 from botbook._local.policy import Rules
 from botbook.wire.box import OUTPUT_LIMIT, Context, Mount, ProcessSpec, SessionInfo, Spec
 
 __all__ = ["Boxes", "Limits", "Session"]
-
-#: How often a mounted workspace is measured while something runs, in seconds.
-_MEASURE_SECONDS: Final = 0.2
-_PREVIEW: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +89,13 @@ class Session:
     children: set[Child] = field(default_factory=set)
     processes: dict[str, Managed] = field(default_factory=dict)
     closing: bool = False
+
+    @property
+    def writable_mounts(self) -> list[str]:
+        """Directories of the machine that it can fill; measured only where a quota was asked for."""
+        if not self.spec.workspace_quota_mb:
+            return []
+        return [one.host_path for one in self.mounts if one.mode == "rw"]
 
     @property
     def running(self) -> list[Managed]:
@@ -292,35 +295,19 @@ class Boxes:
             )
             child = await cell.run(command)
             session.children.add(child)
-            watch = asyncio.ensure_future(self._watch_quota(session, child))
             try:
-                outcome = await collect(
-                    child, timeout=spec.timeout_sec, limit=limit, stdin=stdin or b"", on_output=on_output
+                return await collect(
+                    child,
+                    timeout=spec.timeout_sec,
+                    limit=limit,
+                    stdin=stdin or b"",
+                    on_output=on_output,
+                    watched=(*cell.watched, *session.writable_mounts),
+                    quota=disk_mb(session.spec) << 20,
                 )
             finally:
                 session.children.discard(child)
-                over = watch.done() and not watch.cancelled() and watch.result()
-                watch.cancel()
                 self._touch(session)
-            if over:
-                outcome.note = f"Killed: more than workspace_quota_mb={session.spec.workspace_quota_mb}."
-            return outcome
-
-    async def _watch_quota(self, session: Session, child: Child) -> bool:
-        """Where a mounted workspace has a quota: end what makes it larger; True if that was needed."""
-        root = next(
-            (one.host_path for one in session.mounts if one.mount_path == session.spec.mount_path), ""
-        )
-        quota = session.spec.workspace_quota_mb << 20
-        if not quota or not root:
-            return False
-        at_first = await asyncio.to_thread(tree_bytes, root, most=1 << 62)
-        while True:
-            most = max(quota, at_first)
-            if await asyncio.to_thread(tree_bytes, root, most=most) > most:
-                await child.kill()
-                return True
-            await asyncio.sleep(_MEASURE_SECONDS)
 
     async def start_process(self, session: Session, spec: ProcessSpec) -> Managed:
         """Start a managed process; one of that name that still runs is replaced.
@@ -339,7 +326,14 @@ class Boxes:
         cell = session.started.result()
         command = Command(argv=(spec.command, *spec.args), env=spec.env, cwd=spec.cwd, stdin=True)
         child = await cell.run(command)
-        managed = Managed(session.key.session, spec, child, lambda: _stamp(self._clock.now()))
+        managed = Managed(
+            session.key.session,
+            spec,
+            child,
+            lambda: _stamp(self._clock.now()),
+            watched=(*cell.watched, *session.writable_mounts),
+            quota=disk_mb(session.spec) << 20,
+        )
         session.processes[spec.process_id] = managed
         self._touch(session)
         return managed

@@ -7,7 +7,7 @@ import codecs
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,10 @@ __all__ = ["Managed", "Outcome", "Stream", "collect", "tree_bytes"]
 
 #: How long the pipes of an ended command are listened to, in seconds; what it left behind may hold them open.
 _LINGER: Final = 0.25
+#: What an entry of a directory counts besides its content, in bytes: empty files are not free.
+_ENTRY: Final = 1024
+#: How often a watched directory is measured, in seconds.
+_MEASURE: Final = 0.2
 _PIECE: Final = 65_536
 #: Characters of stderr that are kept of a managed process (protocols/box.md 6).
 _PREVIEW: Final = 4000
@@ -76,7 +80,14 @@ class Outcome:
 
 
 async def collect(
-    child: Child, *, timeout: float, limit: int, stdin: bytes = b"", on_output: OnOutput | None = None
+    child: Child,
+    *,
+    timeout: float,
+    limit: int,
+    stdin: bytes = b"",
+    on_output: OnOutput | None = None,
+    watched: Sequence[str] = (),
+    quota: int = 0,
 ) -> Outcome:
     """Wait for a command and its output. Cancelled, it ends the command first.
 
@@ -86,6 +97,8 @@ async def collect(
         limit: Bytes of each stream to keep.
         stdin: What it is given to read.
         on_output: Called with ``stdout`` or ``stderr`` and each piece of text while it runs.
+        watched: Directories that nothing else limits.
+        quota: What they may hold together, in bytes.
     """
     out, err = Stream(limit), Stream(limit)
     began = time.monotonic()
@@ -94,6 +107,7 @@ async def collect(
         asyncio.ensure_future(_pump(child.stderr, err, "stderr", on_output)),
     ]
     feeding = asyncio.ensure_future(_feed(child, stdin))
+    watching = asyncio.ensure_future(_watch(child, watched, quota))
     code: int | None = None
     try:
         async with asyncio.timeout(timeout):
@@ -105,9 +119,11 @@ async def collect(
         if code is None:
             await child.kill()
             await asyncio.wait(pumps, timeout=_LINGER)
-        await _drop(*pumps, feeding)
+        over = watching.done() and not watching.cancelled() and watching.exception() is None
+        await _drop(*pumps, feeding, watching)
         child.close()
     note = "Killed: out of memory." if child.out_of_memory else ""
+    note = f"Killed: more than {quota >> 20} MiB in the workspace." if over else note
     return Outcome(code, out, err, time.monotonic() - began, note)
 
 
@@ -128,6 +144,20 @@ async def _feed(child: Child, data: bytes) -> None:
     child.stdin.close()
 
 
+async def _watch(child: Child, roots: Sequence[str], quota: int) -> None:
+    """End what makes directories larger than they may be; done when that was needed."""
+    if not roots or not quota:
+        await asyncio.get_running_loop().create_future()
+
+    def size(most: int) -> int:
+        return sum(tree_bytes(root, most=most) for root in roots)
+
+    most = max(quota, await asyncio.to_thread(size, 1 << 62))
+    while await asyncio.to_thread(size, most) <= most:  # noqa: ASYNC110 (a directory gives no event)
+        await asyncio.sleep(_MEASURE)
+    await child.kill()
+
+
 async def _drop(*tasks: asyncio.Future[None]) -> None:
     for task in tasks:
         task.cancel()
@@ -142,9 +172,20 @@ class Managed:
         spec: What it is.
         child: The program.
         now: Gives the time as text.
+        watched: Directories that nothing else limits.
+        quota: What they may hold together, in bytes.
     """
 
-    def __init__(self, session: str, spec: ProcessSpec, child: Child, now: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        session: str,
+        spec: ProcessSpec,
+        child: Child,
+        now: Callable[[], str],
+        *,
+        watched: Sequence[str] = (),
+        quota: int = 0,
+    ) -> None:
         self.spec = spec
         self.relaying = asyncio.Lock()
         self.exit_code: int | None = None
@@ -155,7 +196,11 @@ class Managed:
         self._errors = ""
         self._pending = ""
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._keep_errors())]
+        self._tasks = [
+            asyncio.ensure_future(self._watch()),
+            asyncio.ensure_future(self._keep_errors()),
+            asyncio.ensure_future(_watch(child, watched, quota)),
+        ]
 
     @property
     def running(self) -> bool:
@@ -233,7 +278,7 @@ class Managed:
             self._child.terminate()
             await asyncio.wait(self._tasks[:1], timeout=grace)
         await self._child.kill()
-        await asyncio.wait(self._tasks, timeout=_LINGER)
+        await asyncio.wait(self._tasks[:2], timeout=_LINGER)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -251,4 +296,5 @@ def tree_bytes(root: str, *, most: int) -> int:
                         todo.append(entry.path)
                     else:
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    total += _ENTRY
     return total

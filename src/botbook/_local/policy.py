@@ -185,14 +185,7 @@ class Rules:
         if not _IMAGE.match(spec.image):
             raise _refused(f"{spec.image[:80]!r} is no image name")
         _check_place(spec.mount_path)
-        main = (
-            Mount(host_path=spec.host_path, mount_path=spec.mount_path, mode=spec.host_path_mode)
-            if spec.host_path
-            else None
-        )
-        if main and main.mode != "none" and not _inside(spec.directory, spec.mount_path):
-            raise _refused(f"workdir must be {spec.mount_path} or below it")
-        wanted = [mount for mount in (main, *spec.extra_mounts) if mount is not None and mount.mode != "none"]
+        wanted = [mount for mount in (*_main_mount(spec), *spec.extra_mounts) if mount.mode != "none"]
         return spec, self._mounts(wanted)
 
     def _locked(self, spec: Spec) -> Spec:

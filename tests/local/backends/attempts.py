@@ -212,7 +212,9 @@ async def attempt(backend: Any, row: Row, facts: dict[str, Any]) -> dict[str, An
         script = script.replace("{" + name + "}", str(value))
     try:
         child = await cell.run(Command(argv=("/bin/sh", "-c", script, mark)))
-        outcome = await collect(child, timeout=row.timeout, limit=100_000)
+        outcome = await collect(
+            child, timeout=row.timeout, limit=100_000, watched=cell.watched, quota=QUOTA_MB << 20
+        )
     finally:
         await cell.close()
     out = outcome.stdout.text(strip=True)

@@ -9,7 +9,18 @@ from typing import Final, Protocol
 
 from botbook.wire.box import Mount, Spec
 
-__all__ = ["PROTECTIONS", "Backend", "Cell", "CellPlan", "Child", "Command", "Protection", "Report", "Writer"]
+__all__ = [
+    "PROTECTIONS",
+    "Backend",
+    "Cell",
+    "CellPlan",
+    "Child",
+    "Command",
+    "Protection",
+    "Report",
+    "Writer",
+    "disk_mb",
+]
 
 #: What a backend may protect from, in the order in which `doctor` shows it.
 PROTECTIONS: Final = {
@@ -94,6 +105,11 @@ class Command:
     stdin: bool = False
 
 
+def disk_mb(spec: Spec) -> int:
+    """Room that a session's own files have, in MiB: its quota, else half as much as its memory."""
+    return spec.workspace_quota_mb or max(16, spec.memory_mb // 2)
+
+
 class Writer(Protocol):
     """A command's input."""
 
@@ -153,6 +169,7 @@ class Cell(Protocol):
     Attributes:
         id: Its name in the backend.
         ended: Set when it is gone, whoever ended it.
+        watched: Directories of the machine that hold its files and that nothing limits but a watch.
     """
 
     @property
@@ -160,6 +177,9 @@ class Cell(Protocol):
 
     @property
     def ended(self) -> asyncio.Event: ...
+
+    @property
+    def watched(self) -> tuple[str, ...]: ...
 
     async def run(self, command: Command) -> Child:
         """Start a command.

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from botbook._errors import SandboxError
 from botbook._local.backends import pipes
-from botbook._local.backends.base import CellPlan, Command, Protection, Report
+from botbook._local.backends.base import CellPlan, Command, Protection, Report, disk_mb
 from botbook._local.backends.jail import channel, filters
 from botbook.wire.box import Mount, Spec
 
@@ -157,7 +157,6 @@ class NativeBackend:
     def _plan(self, plan: CellPlan) -> dict[str, Any]:
         spec, groups = plan.spec, self._facts["controllers"]
         root = os.geteuid() == 0
-        disk = spec.workspace_quota_mb or max(16, spec.memory_mb // 2)
         most = (spec.memory_mb + spec.workspace_quota_mb + _OWN_MB) << 20
         self._turn += 1
         own_workspace = not any(mount.mount_path == spec.mount_path for mount in plan.mounts)
@@ -168,7 +167,7 @@ class NativeBackend:
             "uid": _FIRST_UID + secrets.randbelow(_UIDS) if root else None,
             "network": spec.network == "on",
             "read_only": spec.read_only_rootfs,
-            "disk_mb": disk,
+            "disk_mb": disk_mb(spec),
             "shm_mb": min(_SHM_MB, spec.memory_mb // 4),
             "workspace": spec.mount_path if own_workspace else "",
             "binds": [
@@ -251,6 +250,7 @@ class NativeCell:
     def __init__(self, name: str, sock: socket.socket, plan: dict[str, Any], backend: NativeBackend) -> None:
         self.id = f"native-{name}"
         self.ended = asyncio.Event()
+        self.watched: tuple[str, ...] = ()  # a tmpfs of that size
         self._sock, self._plan, self._backend = sock, plan, backend
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._asking = asyncio.Lock()

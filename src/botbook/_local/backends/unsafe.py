@@ -40,7 +40,7 @@ class UnsafeBackend:
         if plan.mounts:
             raise SandboxError("without a sandbox there are no mounts", code="BoxValidationError")
         root = await asyncio.to_thread(tempfile.mkdtemp, prefix="botbook-unsafe-")
-        cell = UnsafeCell(plan.name, root, plan.spec.mount_path)
+        cell = UnsafeCell(plan.name, root)
         self._cells.add(cell)
         return cell
 
@@ -52,10 +52,11 @@ class UnsafeBackend:
 class UnsafeCell:
     """A directory."""
 
-    def __init__(self, name: str, root: str, workspace: str) -> None:
+    def __init__(self, name: str, root: str) -> None:
         self.id = f"unsafe-{name}"
         self.ended = asyncio.Event()
-        self._root, self._workspace = root, workspace
+        self.watched = (root,)
+        self._root = root
         self._children: set[UnsafeChild] = set()
 
     async def run(self, command: Command) -> UnsafeChild:
