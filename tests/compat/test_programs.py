@@ -86,6 +86,24 @@ async def test_as_a_script(place, tmp_path, ending):
     assert [entry["code"] for entry in closed] == [1001]  # it said goodbye
 
 
+async def test_a_script_that_only_sends_ends_without_a_word(place, tmp_path):
+    """Whatever was registered first for the exit of the process; a temporary folder turns that round."""
+    credentials = place.world.credentials(place.server.base)
+    code = f"""
+import asyncio, tempfile
+folder = tempfile.TemporaryDirectory()
+from botbook.compat.miti import MitiAgent
+agent = MitiAgent(**{credentials})
+asyncio.run(agent.send_message(to_user_id="ann", content={{"text": "x"}}))
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err.decode()) == (0, "")
+    assert len(sent(place.world, "send")) == 1
+
+
 @pytest.fixture
 def elsewhere():
     """A world that lives on another thread, for cells that hold this one."""

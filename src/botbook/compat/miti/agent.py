@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import inspect
@@ -195,10 +196,12 @@ class MitiAgent:
         if self._bot is None:
             self._bot = AsyncBot("miti", **self._given)
             self._at_exit = weakref.finalize(self, _end, self._bot)
+            atexit.register(self._at_exit)  # by itself too: before the loops end
         return self._bot
 
     def _forget(self) -> None:
         self._at_exit.detach()
+        atexit.unregister(self._at_exit)
         self._bot = self._loop = self._stop = None
 
     # Calls
@@ -358,5 +361,10 @@ def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> It
 
 def _end(bot: AsyncBot) -> None:
     """Let go of the connections of an agent that nobody holds any more."""
+
+    async def end() -> None:
+        async with asyncio.timeout(1.0):
+            await bot.stop(drain=0.0)
+
     with contextlib.suppress(Exception):
-        bot.run(asyncio.wait_for(bot.stop(drain=0.0), 1.0))
+        bot.run(end())
