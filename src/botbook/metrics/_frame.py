@@ -96,6 +96,7 @@ class Rows:
         used: int,
         notes: Iterable[str] = (),
         numbers: Mapping[str, float] | None = None,
+        by: Iterable[str] = (),
     ) -> Any:
         """The result, in the kind of the frame that came in, with its facts.
 
@@ -104,9 +105,11 @@ class Rows:
             used: What it was computed from.
             notes: Sentences for a figure.
             numbers: What was set aside, by name.
+            by: Columns that it is grouped by beside those asked for.
         """
         made = replace(
             self.facts,
+            by=(*self.by, *by),
             used=used,
             numbers={**self.facts.numbers, **(numbers or {})},
             notes=(*self.facts.notes, *notes),

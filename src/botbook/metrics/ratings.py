@@ -71,7 +71,7 @@ def like_rate(
     """Likes among ratings that stand.
 
     The denominator is likes and dislikes; a rating that was taken back is neither. A late click is
-    booked to its answer. Few users rate: read it beside `feedback_coverage` (bots.md 3c).
+    booked to its answer. Few users rate, so how many answers were rated stands beside it (bots.md 3c).
 
     Args:
         frame: Events, as `bot.events()` makes.
@@ -84,7 +84,7 @@ def like_rate(
     Returns:
         One row per bucket and group: start, end, bucket, hours, gap_s, unfinished, the columns of
         `by`, n (likes and dislikes), likes, dislikes, like_rate, like_low, like_high (Wilson 95 %),
-        hidden.
+        hidden, answers (that could be rated), coverage_rate (see `feedback_coverage`).
 
     Raises:
         ConfigError: A column is missing, or a parameter is wrong.
@@ -92,13 +92,18 @@ def like_rate(
     if isinstance(min_n, bool) or not isinstance(min_n, int) or min_n < 0:
         raise ConfigError(f"min_n={min_n!r} is no whole number", hint="0 shows every rate.")
     rows, ratings = _ratings(frame, "like_rate", tz, freq, by, as_of)
-    made, cells = _cells(rows, ratings, {rating.group for rating in ratings})
+    groups = {rating.group for rating in ratings}
+    made, cells = _cells(rows, ratings, groups)
     counts = [(_how_many(cell, LIKE), _how_many(cell, LIKE, DISLIKE)) for cell in cells]
     made.count("n", [of for _, of in counts]).count("likes", [hits for hits, _ in counts])
     made.count("dislikes", [of - hits for hits, of in counts])
     hidden = [0 < of < min_n for _, of in counts]
     shown = [(0, 0) if away else count for count, away in zip(counts, hidden, strict=True)]
     rates(made, "like", shown).flag("hidden", hidden)
+    of = _answers(rows, groups)
+    known = [sum(r.answered_us is not None and r.state != NONE for r in cell) for cell in cells]
+    made.count("answers", of)
+    made.number("coverage_rate", [rate(hits, n) for hits, n in zip(known, of, strict=True)])
     few = sum(hidden)
     notes = [f"{few:,} rates of fewer than {min_n} ratings hidden"] if few else []
     return rows.give(made, used=sum(of for _, of in counts), notes=notes, numbers=_set_aside(ratings))
@@ -135,12 +140,9 @@ def feedback_coverage(
     """
     rows, ratings = _ratings(frame, "feedback_coverage", tz, freq, by, as_of)
     known = [rating for rating in ratings if rating.answered_us is not None]
-    answers, cut = answers_of(rows), rows.buckets()
-    groups = {*rows.groups(answers), *(rating.group for rating in known)}
+    groups = {*rows.groups(answers_of(rows)), *(rating.group for rating in known)}
     made, cells = _cells(rows, known, groups)
-    found = tally(answers, cut, [*rows.by])
-    order = [(slot, *group) for slot in range(len(cut or ())) for group in sorted(groups)]
-    of = [found.get(cell, 0) for cell in order]
+    of = _answers(rows, groups)
     rated = [_how_many(cell, LIKE, DISLIKE) for cell in cells]
     disliked = [_how_many(cell, DISLIKE) for cell in cells]
     made.count("answers", of).count("rated", rated)
@@ -228,7 +230,8 @@ def dislike_reasons(frame: Any, *, tz: str = "UTC", by: Strings = (), as_of: dat
     )
     free, silent = sum(r.text != "" for r in disliked), sum(not r.reasons for r in disliked)
     notes = [f"{len(disliked):,} disliked, {silent:,} without a reason, {free:,} with free text"]
-    return rows.give(made, used=len(disliked), notes=notes, numbers={"free_text": free, "no_reason": silent})
+    numbers = {"free_text": free, "no_reason": silent}
+    return rows.give(made, used=len(disliked), notes=notes, numbers=numbers, by=["reason"])
 
 
 def _ratings(
@@ -251,6 +254,14 @@ def _cells(
     spread_groups(made, [*rows.by], ordered, cut)
     order = [(slot, group) for slot in range(len(cut or ())) for group in ordered]
     return made, [[ratings[k] for k in cells.get(cell, [])] for cell in order]
+
+
+def _answers(rows: Rows, groups: set[tuple[str, ...]]) -> list[int]:
+    """Answers that could be rated, in the order of `_cells`."""
+    cut = rows.buckets()
+    found = tally(answers_of(rows), cut, [*rows.by])
+    ordered: list[tuple[str, ...]] = sorted(groups) if rows.by else [()]
+    return [found.get((slot, *group), 0) for slot in range(len(cut or ())) for group in ordered]
 
 
 def _how_many(ratings: Iterable[Rating], *states: int) -> int:

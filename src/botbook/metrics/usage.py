@@ -184,7 +184,9 @@ def tool_failures(
     made.count("cancelled", [cancelled[cell].sum() for cell in every])
     open_ = call & ~_has_result(table, call)
     made.count("no_result", [open_[cell].sum() for cell in every])
-    return rows.give(made, used=sum(of for _, of in counts), numbers={"no_result": int(open_.sum())})
+    return rows.give(
+        made, used=sum(of for _, of in counts), numbers={"no_result": int(open_.sum())}, by=["tool"]
+    )
 
 
 def _says(text: str, words: Iterable[str]) -> bool:
@@ -221,7 +223,8 @@ def error_rate(
         by: Columns to group by.
         as_of: Leave out what happened later; default the time of the last row.
         idle: Longest silence within a turn, in seconds.
-        split: ``handler`` or ``error``: one row for each handler or kind of error, most first.
+        split: ``handler`` or ``error``: one row for each handler or kind of error, most first, in
+            place of buckets and groups.
 
     Returns:
         One row per bucket and group: start, end, bucket, hours, gap_s, unfinished, the columns of
@@ -244,7 +247,7 @@ def error_rate(
         wants=wants,
         tz=tz,
         freq=None if split else freq,
-        by=by,
+        by=() if split else by,
         as_of=as_of,
     )
     turns = find_turns(rows, idle=positive("idle", idle))
@@ -255,7 +258,8 @@ def error_rate(
     notes = [f"{loose:,} errors belong to no turn"] if loose else []
     if split:
         made = _split(troubles, int(handled.sum()), split)
-        return rows.give(made, used=int(handled.sum()), notes=notes, numbers={"loose": loose})
+        numbers = {"loose": loose}
+        return rows.give(made, used=int(handled.sum()), notes=notes, numbers=numbers, by=[split])
     groups, keys = grouped(rows, [turns.column(name) for name in rows.by], len(failed))
     cut = rows.buckets()
     cells = cells_of(cut, turns.asked_us, keys)

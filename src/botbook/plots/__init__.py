@@ -5,20 +5,36 @@ from __future__ import annotations
 from botbook.plots._canvas import Plot
 from botbook.plots._theme import style
 from botbook.plots.people import active_users, retention, user_growth
+from botbook.plots.ratings import (
+    dislike_reasons,
+    feedback_changes,
+    feedback_coverage,
+    feedback_state,
+    like_rate,
+)
 from botbook.plots.replies import response_latency, unanswered
 from botbook.plots.sessions import containment, conversation_length, first_response
 from botbook.plots.traffic import hour_weekday, volume
+from botbook.plots.usage import error_rate, tokens, tool_failures
 
 __all__ = [
     "Plot",
     "active_users",
     "containment",
     "conversation_length",
+    "dislike_reasons",
+    "error_rate",
+    "feedback_changes",
+    "feedback_coverage",
+    "feedback_state",
     "first_response",
     "hour_weekday",
+    "like_rate",
     "response_latency",
     "retention",
     "style",
+    "tokens",
+    "tool_failures",
     "unanswered",
     "user_growth",
     "volume",

@@ -178,6 +178,11 @@ class Canvas:
         """The first axes."""
         return self.axes[0]
 
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        """Whose days and hours."""
+        return zoneinfo.ZoneInfo(self.table.facts.tz)
+
     def _plain(self, ax: Any) -> None:
         ax.set_facecolor("none")
         ax.set_axisbelow(True)
@@ -307,7 +312,7 @@ class Canvas:
         self.ax.set_xlim(0, top * 1.45)
         self.ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
         self.ax.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:.4g}" if top > 1 else f"{value * 100:.3g}%")
+            FuncFormatter(lambda value, _: f"{value * 100:.3g}%" if value < 1.001 else "")
         )
         self.ax.set_xlabel(words, loc="left", size=8.5)
 

@@ -129,7 +129,7 @@ def line(
     x = [middle(start, end) for start, end in spans]
     late = table.pick("unfinished", part.rows)
     done, style = len(x) - sum(late), {"color": part.color, "solid_capstyle": "round"}
-    ax.plot(x[:done], y[:done], linestyle=dash or DASHES[nth], linewidth=1.7, **style)
+    ax.plot(x[:done], y[:done], linestyle=dash or DASHES[nth % len(DASHES)], linewidth=1.7, **style)
     ax.plot(x[max(done - 1, 0) :], y[max(done - 1, 0) :], linestyle=(0, (1, 2)), linewidth=1.2, **style)
     if len(x) <= BUCKETS:
         paper = canvas.theme.paper or "none"
@@ -139,7 +139,7 @@ def line(
             ax.plot(
                 x[position],
                 y[position],
-                marker=MARKERS[nth],
+                marker=MARKERS[nth % len(MARKERS)],
                 color=part.color,
                 markerfacecolor=fill,
                 markersize=5.5,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from botbook.plots._canvas import NAMES, Canvas, Plot, Table, middle, share
 from botbook.plots._marks import Part, dots, end_labels, key_of_few, line, panels, ranked
+from botbook.plots._theme import MARKERS
 
 __all__ = ["Rate", "picture"]
+
+#: More bands than this hide each other.
+BANDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,8 @@ class Rate:
         few: Under so many the marker is hollow.
         marker: Of the first series.
         color: Number of the first colour.
+        beside: A column with another share that belongs beside it, or "".
+        bars: Draw bars in place of dots where there is no time.
     """
 
     metric: str
@@ -37,6 +44,8 @@ class Rate:
     few: int = 30
     marker: str = "o"
     color: int = 0
+    beside: str = ""
+    bars: bool = False
 
 
 def picture(frame: Any, rate: Rate, *, theme: str, title: str | None) -> Plot:
@@ -59,28 +68,39 @@ def picture(frame: Any, rate: Rate, *, theme: str, title: str | None) -> Plot:
 
 
 def _over_time(canvas: Canvas, rate: Rate) -> str:
-    table, ends, low, high = canvas.table, [], f"{rate.name}_low", f"{rate.name}_high"
-    found = panels(table, rate.of)
-    tops = []
+    table, found = canvas.table, panels(canvas.table, rate.of)
+    ends, tops = [], [0.0]
     for k, (name, rows) in enumerate(found.items()):
         color = canvas.theme.colors[(k + rate.color) % len(canvas.theme.colors)]
-        values, top = table.pick(f"{rate.name}_rate", rows), table.pick(high, rows)
-        spans = zip(table.pick("start", rows), table.pick("end", rows), strict=True)
-        x = [middle(start, end) for start, end in spans]
-        if len(found) <= 3:
-            canvas.ax.fill_between(x, table.pick(low, rows), top, color=color, alpha=0.16, linewidth=0)
-        part = Part(name=name, color=color, rows=rows, values=values)
+        part = Part(name=name, color=color, rows=rows, values=table.pick(f"{rate.name}_rate", rows))
+        if len(found) <= BANDS:
+            tops += _band(canvas, rate, part)
         few = [n < rate.few for n in table.pick(rate.of, rows)]
-        ends += line(canvas, canvas.ax, part, nth=k, hollow=few)
-        tops += [value for value in (top if len(found) <= 3 else values) if not math.isnan(value)]
+        ends += line(canvas, canvas.ax, part, nth=k + MARKERS.index(rate.marker), hollow=few)
+        tops += part.values
+    if rate.beside and len(found) == 1:
+        rows, muted = next(iter(found.values())), canvas.theme.muted
+        values = table.pick(rate.beside, rows)
+        part = Part(name=rate.beside.removesuffix("_rate"), color=muted, rows=rows, values=values)
+        ends += line(canvas, canvas.ax, part, nth=1)
+        tops += values
     canvas.time_axis()
-    canvas.shares(
-        f"share of {rate.things}, band: Wilson 95 %", top=min(1.02, max(tops, default=1.0) * 1.1 or 1.0)
-    )
+    top = max(value for value in tops if not math.isnan(value))
+    canvas.shares(f"share of {rate.things}, band: Wilson 95 %", top=min(1.02, top * 1.1) or 1.0)
     end_labels(canvas, canvas.ax, [(x, y, f"{name} {share(y)}".strip(), c) for x, y, name, c in ends])
     if any(n < rate.few for n in table[rate.of]):
         key_of_few(canvas, f"under {rate.few} {rate.things}")
     return "; ".join(f"last{' of ' + name if name else ''}: {share(y)}" for _, y, name, _ in ends)
+
+
+def _band(canvas: Canvas, rate: Rate, part: Part) -> Sequence[float]:
+    """Shade the interval; gives its upper ends."""
+    table, rows = canvas.table, part.rows
+    spans = zip(table.pick("start", rows), table.pick("end", rows), strict=True)
+    x = [middle(start, end) for start, end in spans]
+    low, high = table.pick(f"{rate.name}_low", rows), table.pick(f"{rate.name}_high", rows)
+    canvas.ax.fill_between(x, low, high, color=part.color, alpha=0.16, linewidth=0)
+    return high
 
 
 def _by_group(canvas: Canvas, rate: Rate) -> str:
@@ -90,15 +110,30 @@ def _by_group(canvas: Canvas, rate: Rate) -> str:
     names = sorted(found, key=lambda name: -1.0 if math.isnan(value[name]) else value[name], reverse=True)
     rows = [found[name] for name in names]
     places = ranked(canvas, ax, names)
-    canvas.across(
-        "share of " + rate.things + ", with Wilson 95 % interval", table.pick(f"{rate.name}_high", rows)
-    )
-    ends = list(zip(table.pick(f"{rate.name}_low", rows), table.pick(f"{rate.name}_high", rows), strict=True))
+    lows, highs = table.pick(f"{rate.name}_low", rows), table.pick(f"{rate.name}_high", rows)
+    canvas.across(f"share of {rate.things}, with Wilson 95 % interval", highs)
     words = [
         f"{share(value[name])}  {table[rate.hits][row]:,} of {table[rate.of][row]:,}"
         for name, row in zip(names, rows, strict=True)
     ]
     color = canvas.theme.colors[rate.color]
+    if rate.beside:
+        other = rate.beside.removesuffix("_rate")
+        shares = [share(value) for value in table.pick(rate.beside, rows)]
+        words = [f"{word}, {other} {value}" for word, value in zip(words, shares, strict=True)]
     values = [value[name] for name in names]
-    dots(canvas, ax, places, values, ends, color=color, marker=rate.marker, words=words)
+    if rate.bars:
+        edge = canvas.theme.edge(color)
+        ax.barh(places, values, 0.62, color=color, edgecolor=edge, linewidth=0.7, zorder=1)
+        color = edge
+    dots(
+        canvas,
+        ax,
+        places,
+        values,
+        list(zip(lows, highs, strict=True)),
+        color=color,
+        marker=rate.marker,
+        words=words,
+    )
     return "; ".join(f"{name} {word}".strip() for name, word in zip(names, words, strict=True))
