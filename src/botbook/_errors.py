@@ -22,6 +22,8 @@ The type says whose fault it is, ``.hint`` says the one next step.
     └─ StoreError               the journal cannot be read or written
        ├─ StoreFull             no room, or no right to write
        └─ StoreTooNew           written by a newer version; left untouched
+
+`BotInterrupted` is none of them: it is the KeyboardInterrupt of the stop button.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ __all__ = [
     "AnswerError",
     "ApiError",
     "AuthError",
+    "BotInterrupted",
     "BotbookError",
     "CommandError",
     "ConfigError",
@@ -67,6 +70,17 @@ def excerpt(value: object, limit: int = EXCERPT_CHARS) -> str:
     else:
         text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class BotInterrupted(KeyboardInterrupt):
+    """The stop button ended a wait. The connection is kept."""
+
+    def __init__(self, message: str = "stopped; the connection is kept") -> None:
+        super().__init__(message)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: nothing went wrong, so there is no traceback to read."""
+        return [f"BotInterrupted: {self}"]
 
 
 class BotbookError(Exception):

@@ -25,7 +25,7 @@ from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
 from botbook._config import Settings, settings
 from botbook._data.store import Mark
-from botbook._errors import AnswerError, ConnectionLost, LocalProtocolError, NotSupported
+from botbook._errors import AnswerError, BotInterrupted, ConnectionLost, LocalProtocolError, NotSupported
 from botbook._gaps import GapRepair
 from botbook._gateways import open_gateway
 from botbook._journal import Journal
@@ -300,7 +300,10 @@ class AsyncBot:
         Raises:
             KeyboardInterrupt: The stop button; the coroutine is cancelled, the link stays up.
         """
-        return self._io.run(work)
+        try:
+            return self._io.run(work)
+        except KeyboardInterrupt:
+            raise BotInterrupted from None
 
     def status(self) -> Status:
         """How the connection is now."""

@@ -8,7 +8,7 @@ import pytest
 
 from botbook._errors import BotbookError
 from botbook._notebook.cells import CellLoop, lent
-from botbook._notebook.show import BotInterrupted
+from botbook._errors import BotInterrupted
 
 
 def test_a_bare_cell_connects_to_sim_and_says_so(cellar):

@@ -4,7 +4,7 @@ import pytest
 
 from botbook._errors import BotbookError, CommandError, ConnectionLost
 from botbook._notebook import magics, surface
-from botbook._notebook.show import BotInterrupted
+from botbook._errors import BotInterrupted
 
 TWINS = {"text/html", "text/markdown", "text/plain"}
 

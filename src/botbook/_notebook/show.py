@@ -12,20 +12,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from botbook._errors import excerpt
+from botbook._errors import BotInterrupted, excerpt
 from botbook._notebook.render import clean
 
-__all__ = ["BotInterrupted", "error_lines", "own_code_failed", "shown"]
-
-
-class BotInterrupted(KeyboardInterrupt):
-    """The stop button ended a command. The connection is kept."""
-
-    def __init__(self, message: str = "stopped; the connection is kept") -> None:
-        super().__init__(message)
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"BotInterrupted: {self}"]
+__all__ = ["error_lines", "own_code_failed", "shown"]
 
 
 def error_lines(error: BaseException) -> list[str]:

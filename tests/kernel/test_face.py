@@ -1,75 +1,23 @@
-"""What only a real kernel can show: the stop button, the shape of errors, the cost of loading."""
+"""What only a real kernel can show: the stop button, the shape of errors, Tab, the cost of loading."""
 
-import os
+from __future__ import annotations
+
 import socket
-import statistics
-import sys
-import time
-from types import SimpleNamespace
 
 import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from tests.kernel.kernels import Kernel
 
 pytestmark = pytest.mark.kernel
 
 LOAD = "%load_ext botbook\n%bot connect sim --scenario quiet"
 #: The goal is 150 ms on a quiet machine; a loaded one gets four times that.
 LOAD_MS = 600
-
-
-class Kernel:
-    """A kernel and its client, both ends bounded in time."""
-
-    def __init__(self, folder, store):
-        self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(
-            cwd=str(folder), env=os.environ | {"BOTBOOK_STORE": str(store)}, stderr=-3, stdout=-3
-        )
-        self.client = self.manager.blocking_client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=30)
-
-    def run(self, code, *, interrupt_after=None):
-        """Run code. Returns outputs, reply, and seconds from the interrupt to the reply."""
-        outputs = []
-        ident = self.client.execute(code)
-        pressed = None
-        if interrupt_after is not None:
-            time.sleep(interrupt_after)
-            pressed = time.monotonic()
-            self.manager.interrupt_kernel()
-        reply = self.client.get_shell_msg(timeout=30)
-        ended = time.monotonic()
-        while True:
-            message = self.client.get_iopub_msg(timeout=30)
-            if message["parent_header"].get("msg_id") != ident:
-                continue
-            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                break
-            outputs.append((message["msg_type"], message["content"]))
-        return SimpleNamespace(
-            outputs=outputs,
-            content=reply["content"],
-            seconds=None if pressed is None else ended - pressed,
-            text="".join(content["text"] for kind, content in outputs if kind == "stream"),
-        )
-
-    def stop(self):
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-        self.manager.cleanup_resources()
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("kernel")
-    made = Kernel(folder, folder / "journal.sqlite")
-    assert made.run(LOAD).content["status"] == "ok"
-    yield made
-    made.stop()
+#: The goal is 0.3 s on a quiet machine.
+STOPPED = 1.0
 
 
 @pytest.mark.parametrize(
@@ -83,14 +31,15 @@ def kernel(tmp_path_factory):
         ("%bot sim fault slow seconds=60", "%%bot send --to user:ann\nhello"),
     ],
 )
-def test_the_stop_button_ends_any_wait_and_keeps_the_link(kernel, prepare, code):
+def test_the_stop_button_ends_any_wait_and_keeps_the_link(kernel, figure, prepare, code):
     if prepare:
         assert kernel.run(prepare).content["status"] == "ok"
     before = kernel.run("%bot use sim\nb = %bot use sim\nprint(b.status().reconnects, b.status().state)").text
     stopped = kernel.run(code, interrupt_after=0.4)
     assert stopped.content["ename"] == "BotInterrupted"
     assert stopped.content["traceback"] == ["BotInterrupted: stopped; the connection is kept"]
-    assert stopped.seconds < 0.3
+    figure("seconds to stop", stopped.seconds)
+    assert stopped.seconds < STOPPED
     kernel.run("b.sim.reset()")
     after = kernel.run("print(b.status().reconnects, b.status().state)").text
     assert after == before == "0 open\n"
@@ -103,7 +52,7 @@ def test_the_stop_button_ends_a_connection_that_is_being_opened(kernel):
         kernel.run("%env MITI_APP_ID=a\n%env MITI_APP_SECRET=b")
         stopped = kernel.run(f"%bot connect miti --base-url {address}", interrupt_after=0.6)
     assert stopped.content["ename"] == "BotInterrupted"
-    assert stopped.seconds < 0.3
+    assert stopped.seconds < STOPPED
     assert "sim (current)" in kernel.run("%bot").outputs[-1][1]["data"]["text/plain"]
 
 
@@ -117,6 +66,26 @@ def test_an_error_is_two_lines_in_the_reply_and_in_the_output(kernel):
     whole = [content["traceback"] for kind, content in kernel.run("%tb").outputs if kind == "error"]
     assert len(whole[0]) > 2
     assert "CommandError" in whole[0][-1]
+
+
+def test_a_table_and_its_twins(kernel):
+    kernel.ok("%bot sim say bob 'good morning'\nimport time\ntime.sleep(0.5)")
+    kind, content = kernel.ok("%bot events --limit 5").outputs[-1]
+    assert kind == "display_data"
+    assert set(content["data"]) == {"text/html", "text/markdown", "text/plain"}
+    assert all("good morning" in twin for twin in content["data"].values())
+    taken = kernel.ok("df = %bot events\nprint(type(df).__name__, 'good morning' in set(df['text']))")
+    assert [kind for kind, _ in taken.outputs if kind != "status"] == ["execute_input", "stream"]
+    assert taken.text == "DataFrame True\n"
+
+
+def test_tab_offers_verbs_options_and_values_and_nothing_else(kernel):
+    assert kernel.complete("%bot ev") == ["events"]
+    assert {"--type", "--since", "--limit"} <= set(kernel.complete("%bot events --"))
+    assert kernel.complete("%bot connect s") == ["sim"]
+    assert "on" in kernel.complete("%%bot o")
+    kernel.ok("%config IPCompleter.use_jedi = False\nevening = 1")
+    assert "evening" in kernel.complete("eve")
 
 
 def test_handlers_answer_while_a_cell_sleeps(kernel):
@@ -152,21 +121,18 @@ def test_a_notebook_fails_in_nbclient_and_keeps_the_error(tmp_path):
     assert set(book.cells[0].outputs[-1].data) == {"text/html", "text/markdown", "text/plain"}
 
 
-def test_loading_is_quick_and_loads_nothing_heavy(tmp_path, record_property):
+def test_loading_is_quick_and_loads_nothing_heavy(python, tmp_path, figure):
     code = (
         "import time; t = time.perf_counter()\n%load_ext botbook\nprint((time.perf_counter() - t) * 1000)\n"
         "import sys\nheavy = {'pandas', 'pyarrow', 'matplotlib', 'aiohttp', 'narwhals', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     took = []
-    for number in range(2):
-        kernel = Kernel(tmp_path, tmp_path / f"{number}.sqlite")
-        try:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        with Kernel(tmp_path / name, python=python) as kernel:
             milliseconds, heavy = kernel.run(code).text.split("\n", 1)
-        finally:
-            kernel.stop()
         took.append(float(milliseconds))
         assert heavy == "[]\n"
-    record_property("load_ext_ms", min(took))
-    sys.stdout.write(f"%load_ext botbook: {statistics.median(took):.0f} ms\n")
+    figure("%load_ext botbook, ms", min(took))
     assert min(took) < LOAD_MS
