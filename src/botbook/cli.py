@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     sim.add_argument("--port", type=int, default=0, help="default a free one")
     sim.add_argument("--scenario", default="hello", help="what happens there; default %(default)s")
     sim.add_argument("--speed", type=float, default=1.0, help="how many times faster than life")
+    sim.add_argument("--persona", default="helper", help="who answers at the agent; default %(default)s")
+    sim.add_argument("--langbot", default="4.11.2", help="the version LangBot is like; default %(default)s")
     sim.add_argument("--json", action="store_true", help="print the line of JSON and nothing else")
     sim.add_argument("--for", type=float, dest="seconds", help="stop after so many seconds")
     _verb(verbs, "doctor", _doctor, "check this machine, and say how to mend what is wrong")
@@ -101,7 +103,9 @@ async def _serve(options: argparse.Namespace) -> None:
     from botbook._local.server import serve
     from botbook._local.world import World
 
-    world = World(scenario=options.scenario, speed=options.speed)
+    world = World(
+        scenario=options.scenario, speed=options.speed, persona=options.persona, langbot=options.langbot
+    )
     server = await serve(world, host=options.host, port=options.port)
     try:
         await world.start()

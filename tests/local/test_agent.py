@@ -12,7 +12,8 @@ from botbook._clock import FakeClock
 from botbook._errors import ConfigError, ConnectionLost, HandshakeError, LocalProtocolError
 from botbook._local.agent import AGENT_FAULTS, AgentGateway
 from botbook._local.agent_persona import PERSONAS, steps
-from botbook._local.door import Door, Peer
+from botbook._local.door import Door
+from botbook._local.peer import Peer
 from botbook._local.replies import LONG_WORDS, pieces, reply, tokens
 from botbook._net.transport import Transport
 from botbook.actions import Ask
@@ -197,7 +198,7 @@ async def test_other_paths_are_none_of_its_own(gateway, path):
 
 async def test_there_is_no_rest(gateway):
     peer: Peer = gateway
-    request = HttpRequest(method="GET", url="http://sim/x?a=1", read=lambda response: response)
+    request = HttpRequest(method="GET", url="http://sim/v1/agent_ws/0/?a=1", read=lambda response: response)
     assert (await Door(peer).exchange(request, token="t")).status == 404
 
 
@@ -324,9 +325,11 @@ def test_personas_are_checked():
 
 
 async def test_the_end_of_the_gateway(gateway, client):
+    await gateway.close()
     await client.door.close()
     with pytest.raises(ConnectionLost) as lost:
         await client.until(lambda: False)
+    await client.door.finished()
     assert (lost.value.code, gateway.sockets) == (1001, 0)
 
 

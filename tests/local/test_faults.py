@@ -14,7 +14,10 @@ from botbook._errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from botbook._local.faults import FAULTS, POISON, fault, poison
+from botbook._local.agent import AGENT_FAULTS
+from botbook._local.faults import FAULTS, POISON, poison
+from botbook._local.langbot import LANGBOT_FAULTS
+from botbook._local.mischief import Mischief
 from botbook.actions import AnswerCompleted, AnswerFailed, History, Run, Send, Sent
 from botbook.wire.contract import Ack
 
@@ -28,9 +31,12 @@ DONE = AnswerCompleted(id="e1", run=RUN, seq=1, text="done")
 
 
 def test_options_are_filled_in_and_converted():
-    assert fault("close").options == {"code": 1001, "reason": ""}
-    assert fault("stall", seconds="2").options == {"seconds": 2.0}
-    assert fault("raw", data="00 ff").options == {"data": b"\x00\xff"}
+    make = Mischief(FAULTS).make
+    assert make("close", {}).options == {"code": 1001, "reason": ""}
+    assert make("stall", {"seconds": "2"}).options == {"seconds": 2.0}
+    assert make("raw", {"data": "00 ff"}).options == {"data": b"\x00\xff"}
+    assert make("http", {}) is None, "it is armed"
+    assert make("duplicate", {"when": "reconnect"}) is None
 
 
 @pytest.mark.parametrize(
@@ -46,12 +52,13 @@ def test_options_are_filled_in_and_converted():
 )
 def test_faults_that_are_none(kind, options, text, hint):
     with pytest.raises(LocalProtocolError, match=text) as caught:
-        fault(kind, **options)
+        Mischief(FAULTS).make(kind, options)
     assert hint in caught.value.hint
 
 
 def test_every_fault_says_what_it_does():
-    assert all(kind.about for kind in FAULTS.values())
+    tables = (FAULTS, AGENT_FAULTS, LANGBOT_FAULTS)
+    assert all(kind.about for table in tables for kind in table.values())
 
 
 def test_poison():
@@ -65,8 +72,9 @@ def test_poison():
 async def test_unknown_faults_are_refused_at_once(world):
     with pytest.raises(LocalProtocolError):
         world.fault("nonsense")
-    with pytest.raises(LocalProtocolError, match="no gateway 'agent'"):
-        world.fault("rst", gateway="agent")
+    with pytest.raises(LocalProtocolError, match="no gateway 'agnet'") as caught:
+        world.fault("rst", gateway="agnet")
+    assert caught.value.hint == "Known: miti, agent, langbot."
 
 
 # ---------------------------------------------------------------------------- sockets

@@ -149,7 +149,7 @@ async def test_a_streamed_answer_in_a_group(world, client):
     await client.do(AnswerCompleted(id="e", run=run, seq=1, text="hello all"))
     items = await client.do(History(id="h", chat_id="garden"))
     assert [(item.role, item.text, item.sender_name) for item in items] == [
-        ("user", "@bot hi", "bo"),
+        ("user", "hi", "bo"),
         ("assistant", "hello all", "bot"),
     ]
 

@@ -125,10 +125,12 @@ async def test_the_whole_way(peer):
 
 async def test_the_description(door):
     told = door.description()
-    assert sorted(told) == ["control", "control_token", "miti"]
+    assert sorted(told) == ["agent", "control", "control_token", "langbot", "miti"]
     assert told["miti"]["base_url"].startswith("http://127.0.0.1:")
     assert told["miti"]["base_url"].endswith("/chat")
     assert sorted(told["miti"]) == ["app_id", "app_secret", "base_url"]
+    assert told["agent"] == {"base_url": told["control"].replace("http", "ws").removesuffix("control")}
+    assert {"base_url", "token", "workspace_uuid", "pipeline_uuid"} <= set(told["langbot"])
     assert json.dumps(told).isascii()
 
 
@@ -274,6 +276,8 @@ async def test_log_and_reset(peer):
     assert (await peer.control("GET", "/status"))[1] == {
         "scenario": "finished",
         "miti": {"sockets": 1, "queued": 0},
+        "agent": {"sockets": 0},
+        "langbot": {"sockets": 0},
     }
 
 

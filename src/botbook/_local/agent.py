@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import difflib
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 from urllib.parse import unquote
 
 from botbook._clock import SYSTEM, Clock
 from botbook._errors import ConfigError, ConnectionLost, RemoteProtocolError
 from botbook._local.agent_persona import PERSONAS, steps
-from botbook._local.faults import FaultKind
-from botbook._local.mischief import Mischief
+from botbook._local.mischief import Fault, FaultKind, nearest
+from botbook._local.peer import Peer
 from botbook._local.record import SentLog
 from botbook._local.replies import tokens
-from botbook._local.session import Breakable
+from botbook._local.session import Socket
 from botbook._net.transport import Transport
 from botbook.wire.agent_frames import (
     END,
@@ -65,8 +63,8 @@ AGENT_FAULTS: Final[dict[str, FaultKind]] = {
 }
 
 
-class AgentGateway:
-    """The server side of the agent API. All calls come from one event loop.
+class AgentGateway(Peer):
+    """The server side of the agent API.
 
     Args:
         persona: Who answers: ``helper``, ``analyst``, ``searcher``, ``clumsy`` or ``echo``.
@@ -78,7 +76,7 @@ class AgentGateway:
         ConfigError: There is no such persona.
     """
 
-    name: str = "agent"
+    name = "agent"
 
     def __init__(
         self,
@@ -89,19 +87,17 @@ class AgentGateway:
         log: SentLog | None = None,
     ) -> None:
         if persona not in PERSONAS:
-            near = difflib.get_close_matches(persona, PERSONAS, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(PERSONAS)}."
-            raise ConfigError(f"there is no persona {persona!r}", hint=hint)
+            raise ConfigError(f"there is no persona {persona!r}", hint=nearest(persona, PERSONAS))
+        super().__init__(faults=AGENT_FAULTS, poison=_POISON, clock=clock, log=log)
         self.persona = persona
-        self.log = log or SentLog(clock)
         self._speed = speed
-        self._clock = clock
-        self._mischief = Mischief(AGENT_FAULTS)
-        self._chats: dict[str, Transport] = {}
-        self._silent_until = clock.monotonic()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._chats: dict[str, Socket] = {}
 
     # ------------------------------------------------------------------------ the way in
+
+    def describe(self, base: str) -> dict[str, str]:
+        """The ``base_url`` of a client."""
+        return {"base_url": "ws" + base.removeprefix("http") + "/"}
 
     def owns(self, path: str) -> bool:
         """Whether a path is a chat."""
@@ -136,10 +132,9 @@ class AgentGateway:
         """There is no REST here."""
         return Response(404)
 
-    @property
-    def sockets(self) -> int:
-        """How many chats have a client."""
-        return len(self._chats)
+    def open_sockets(self) -> Iterable[Socket]:
+        """The sockets that are open now, one a chat."""
+        return self._chats.values()
 
     async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
         """Serve one chat until its socket ends."""
@@ -147,11 +142,11 @@ class AgentGateway:
         if chat in self._chats:  # two came at once
             await transport.close(1008, "chat is busy")
             return
-        self._chats[chat] = transport
+        socket = self._chats[chat] = Socket(transport, self.awake)
         questions: asyncio.Queue[Question] = asyncio.Queue()
-        work = asyncio.create_task(self._work(chat, transport, questions))
+        work = asyncio.create_task(self._work(socket, questions))
         try:
-            await self._read(chat, transport, questions)
+            await self._read(chat, socket, questions)
         except ConnectionLost as lost:
             self.log.add(self.name, "closed", chat=chat, code=lost.code, reason=lost.reason)
         finally:
@@ -159,120 +154,77 @@ class AgentGateway:
             await asyncio.gather(work, return_exceptions=True)
             del self._chats[chat]
 
-    async def _read(self, chat: str, transport: Transport, questions: asyncio.Queue[Question]) -> None:
+    async def _read(self, chat: str, socket: Socket, questions: asyncio.Queue[Question]) -> None:
         """Take in questions; those that come during an answer wait for its end."""
         while True:
-            for frame in await transport.receive():
+            for frame in await socket.receive():
                 try:
                     asked = read_question(frame)
                 except RemoteProtocolError as error:
                     self.log.add(self.name, "frame", chat=chat, malformed=str(error))
-                    await self._send(transport, encode(ERROR, code="PARSE_ERROR", details=str(error)))
+                    await socket.send(encode(ERROR, code="PARSE_ERROR", details=str(error)))
                     continue
                 self.log.add(
                     self.name, "ask", chat=chat, text=asked.text, attachments=list(asked.attachments)
                 )
                 questions.put_nowait(asked)
 
-    async def _work(self, chat: str, transport: Transport, questions: asyncio.Queue[Question]) -> None:
+    async def _work(self, socket: Socket, questions: asyncio.Queue[Question]) -> None:
         if self._mischief.take("bad_status"):
-            await self._send(transport, encode(TEXT_CHUNK, text="too early"))
+            await socket.send(encode(TEXT_CHUNK, text="too early"))
         elif not self._mischief.take("no_status"):
-            await self._send(transport, encode(STATUS))
+            await socket.send(encode(STATUS))
         while True:
             asked = await questions.get()
-            await self._answer(transport, asked)
+            await self._answer(socket, asked)
 
     # ------------------------------------------------------------------------ answering
 
-    async def _answer(self, transport: Transport, asked: Question) -> None:
+    async def _answer(self, socket: Socket, asked: Question) -> None:
         if self._mischief.take("silent"):
             return
         if made := self._mischief.take("error"):
-            await self._send(transport, encode(ERROR, code=made["code"], details=made["details"]))
+            await socket.send(encode(ERROR, code=made["code"], details=made["details"]))
             return
         if made := self._mischief.take("endless"):
-            await self._endless(transport, made["seconds"])
+            await self._endless(socket, made["seconds"])
         cut = self._mischief.take("cut")
         words = [asked.text]
         for number, step in enumerate(steps(self.persona, asked)):
             if cut and number == cut["after"]:
-                await _cut(transport, reset=False)
+                await socket.cut(reset=False)
                 return
             if step.after:
                 await self._clock.sleep(step.after / self._speed)
-            await self._send(transport, step.frame)
+            await socket.send(step.frame)
             words.append(step.words)
             if step.ends:
                 return
         used = tokens(asked.text) + tokens("".join(words[1:]))
-        await self._send(transport, encode(END, tokens_used=used))
+        await socket.send(encode(END, tokens_used=used))
 
-    async def _endless(self, transport: Transport, seconds: float) -> None:
+    async def _endless(self, socket: Socket, seconds: float) -> None:
         while True:
-            await self._send(transport, encode(TEXT_CHUNK, text="and so on "))
+            await socket.send(encode(TEXT_CHUNK, text="and so on "))
             await self._clock.sleep(seconds / self._speed)
-
-    async def _send(self, transport: Transport, frame: Frame) -> None:
-        while (left := self._silent_until - self._clock.monotonic()) > 0:
-            await self._clock.sleep(left)
-        await transport.send(frame)
 
     # ------------------------------------------------------------------------ misbehaving
 
     def say(self, text: str, *, chat: str = "0") -> None:
         """Let the agent speak without having been asked."""
-        if transport := self._chats.get(chat):
-            frames = [encode(TEXT_CHUNK, text=text), encode(END, tokens_used=tokens(text))]
-            self._spawn(transport, frames)
+        if socket := self._chats.get(chat):
+            self._spawn(socket.push([encode(TEXT_CHUNK, text=text), encode(END, tokens_used=tokens(text))]))
 
-    def fault(self, kind: str, **options: object) -> None:
-        """Misbehave, at once or at the next occasion; see `AGENT_FAULTS`.
+    def strike(self, made: Fault) -> None:
+        """A fault that strikes now; see `AGENT_FAULTS`."""
+        if made.kind == "graceful":
+            self._each(self._leave)
+        else:
+            super().strike(made)
 
-        Raises:
-            LocalProtocolError: There is no such fault or option.
-        """
-        made = self._mischief.make(kind, options)
-        if made is None:
-            return
-        if kind == "stall":
-            self._silent_until = self._clock.monotonic() + made["seconds"]
-            return
-        for transport in list(self._chats.values()):
-            match kind:
-                case "rst" | "fin":
-                    self._start(_cut(transport, reset=kind == "rst"))
-                case "close":
-                    self._start(transport.close(made["code"], made["reason"]))
-                case "graceful":
-                    self._start(self._leave(transport))
-                case "poison":
-                    self._spawn(transport, _POISON)
-                case _:
-                    self._spawn(transport, [made["frame"]])
-
-    async def _leave(self, transport: Transport) -> None:
-        await _send_all(transport, [encode(GRACEFUL_DISCONNECT)])
-        await transport.close(1001, "the container stops")
-
-    def _spawn(self, transport: Transport, frames: Iterable[Frame]) -> None:
-        self._start(_send_all(transport, frames))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def reset(self) -> None:
-        """Behave again. Sockets stay."""
-        self._mischief.clear()
-        self._silent_until = self._clock.monotonic()
-
-    async def close(self) -> None:
-        """End every socket."""
-        for transport in list(self._chats.values()):
-            await transport.close(1001, "the agent stops")
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def _leave(self, socket: Socket) -> None:
+        await socket.push([encode(GRACEFUL_DISCONNECT)])
+        await socket.close(1001, "the container stops")
 
 
 def _chat_of(path: str) -> str | None:
@@ -282,17 +234,3 @@ def _chat_of(path: str) -> str | None:
     head, start, chat = path.rpartition(_CHATS)
     chat = unquote(chat.removesuffix("/"))
     return chat if start and not head and chat and "/" not in chat else None
-
-
-async def _send_all(transport: Transport, frames: Iterable[Frame]) -> None:
-    with contextlib.suppress(ConnectionLost):
-        for frame in frames:
-            await transport.send(frame)
-
-
-async def _cut(transport: Transport, *, reset: bool) -> None:
-    """End a connection without a closing frame."""
-    if isinstance(transport, Breakable):
-        transport.cut(reset=reset)
-    else:
-        await transport.close(1006)

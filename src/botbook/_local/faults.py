@@ -1,35 +1,14 @@
-"""How the embedded gateway can misbehave: one table, and what is armed at the moment."""
+"""The faults of the embedded Miti gateway: one table, and its malformed frames."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from botbook._errors import LocalProtocolError
+from botbook._local.mischief import EVER, FaultKind, nearest
 from botbook.wire.contract import Frame
 
-__all__ = ["FAULTS", "POISON", "Fault", "FaultKind", "Faults", "fault", "poison"]
-
-#: Lasts until it is cleared.
-EVER: Final = -1
-
-
-@dataclass(frozen=True, slots=True)
-class FaultKind:
-    """One way to misbehave.
-
-    Attributes:
-        about: What it does.
-        options: Its details and their defaults; a default's type is the option's type.
-        now: It strikes the open sockets at once; otherwise it is armed and waits.
-    """
-
-    about: str
-    options: dict[str, Any] = field(default_factory=dict)
-    now: bool = False
-
+__all__ = ["FAULTS", "POISON", "poison"]
 
 _TIMES: Final = {"times": 1}
 _WAIT: Final = {"retry_after": -1.0}
@@ -79,54 +58,6 @@ HUGE: Final = "huge"
 _HUGE_BYTES: Final = 2**20 + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault with all its options filled in."""
-
-    kind: str
-    options: dict[str, Any]
-
-    def __getitem__(self, option: str) -> Any:
-        return self.options[option]
-
-
-def fault(kind: str, **options: Any) -> Fault:
-    """Check a fault and fill in what was not given.
-
-    Args:
-        kind: One of `FAULTS`.
-        options: Its options; text is converted, as ``seconds=2`` on a command line; bytes are written
-            in hex digits.
-
-    Raises:
-        LocalProtocolError: There is no such fault or option, or a value is of the wrong type.
-    """
-    if kind not in FAULTS:
-        raise LocalProtocolError(f"there is no fault {kind!r}", hint=_hint(kind, FAULTS))
-    defaults = FAULTS[kind].options
-    for name in options:
-        if name not in defaults:
-            raise LocalProtocolError(f"fault {kind} has no option {name!r}", hint=_hint(name, defaults))
-    given = {name: _converted(kind, name, value, defaults[name]) for name, value in options.items()}
-    return Fault(kind, {**defaults, **given})
-
-
-def _converted(kind: str, name: str, value: Any, default: Any) -> Any:
-    try:
-        return bytes.fromhex(value) if isinstance(default, bytes) else type(default)(value)
-    except (TypeError, ValueError):
-        wanted = type(default).__name__
-        raise LocalProtocolError(
-            f"option {name!r} of fault {kind} is no {wanted}: {value!r}", hint=f"Its default is {default!r}."
-        ) from None
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, 1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names) or 'none'}."
-
-
 def poison(which: str) -> list[Frame]:
     """The malformed frames of a name, or ``all`` of them but the oversized one.
 
@@ -138,40 +69,5 @@ def poison(which: str) -> list[Frame]:
     if which == HUGE:
         return ["x" * _HUGE_BYTES]
     if which not in POISON:
-        raise LocalProtocolError(f"there is no poison {which!r}", hint=_hint(which, [*POISON, HUGE]))
+        raise LocalProtocolError(f"there is no poison {which!r}", hint=nearest(which, [*POISON, HUGE]))
     return [POISON[which]]
-
-
-class Faults:
-    """What is armed. A newer fault of a kind takes the place of the older one."""
-
-    def __init__(self) -> None:
-        self._armed: dict[str, Fault] = {}
-        self._left: dict[str, int] = {}
-
-    def arm(self, armed: Fault) -> None:
-        """Let a fault wait for its occasion; one for 0 times takes its kind back."""
-        self._armed[armed.kind] = armed
-        self._left[armed.kind] = armed.options.get("times", 1)
-        if not self._left[armed.kind]:
-            del self._armed[armed.kind]
-
-    def take(self, kind: str, *, where: str = "") -> Fault | None:
-        """Use up one time of a fault, if it is armed.
-
-        Args:
-            kind: Which.
-            where: The place that asks; a fault that names another place is left alone.
-        """
-        armed = self._armed.get(kind)
-        if armed is None or armed.options.get("where", "") not in ("", where):
-            return None
-        if self._left[kind] > 0:
-            self._left[kind] -= 1
-        if not self._left[kind]:
-            del self._armed[kind]
-        return armed
-
-    def clear(self) -> None:
-        """Behave again."""
-        self._armed.clear()

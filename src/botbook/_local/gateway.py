@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from botbook._clock import SYSTEM, Clock
 from botbook._errors import RemoteProtocolError
 from botbook._local.answers import Answers
 from botbook._local.chats import Chat, Chats, Ids, Stored
-from botbook._local.faults import FAULTS, Fault, Faults, fault, poison
+from botbook._local.faults import FAULTS, poison
+from botbook._local.mischief import Fault
+from botbook._local.peer import Peer
 from botbook._local.record import SentLog
 from botbook._local.rest import MitiRest, refused, unauthorised
-from botbook._local.session import Session
+from botbook._local.session import Session, Socket
 from botbook._local.tokens import Tokens
 from botbook._net.transport import Transport
 from botbook.actions import AnswerCompleted, AnswerFailed
 from botbook.wire.contract import Frame, Response
+from botbook.wire.miti import GATEWAY_PATH
 from botbook.wire.miti_answers import ANSWERS, Answer, ack_event, read_answer
 from botbook.wire.miti_content import markdown_content
 from botbook.wire.miti_frames import (
@@ -55,8 +58,8 @@ _WAITING: Final = 200_000
 _RECENT: Final = 1000
 
 
-class MitiGateway:
-    """The server side of Miti, for one agent. All calls come from one event loop.
+class MitiGateway(Peer):
+    """The server side of Miti, for one agent.
 
     Args:
         clock: Where times and delays come from.
@@ -69,7 +72,7 @@ class MitiGateway:
         chats: What was said.
     """
 
-    name: Final = "miti"
+    name = "miti"
 
     def __init__(
         self,
@@ -79,22 +82,20 @@ class MitiGateway:
         app_secret: str = "",
         log: SentLog | None = None,
     ) -> None:
+        super().__init__(faults=FAULTS, clock=clock, log=log)
         self.app_id = app_id
         self.app_secret = app_secret or secrets.token_urlsafe(24)
-        self.log = log or SentLog(clock)
         self.opened = asyncio.Event()
-        self._clock = clock
         self._ids = Ids(clock.now())
         self._tokens = Tokens(clock)
         self.chats = Chats(app_id)
         self._answers = Answers()
-        self._faults = Faults()
         self._rest = MitiRest(
             app_id=app_id,
             app_secret=self.app_secret,
             tokens=self._tokens,
             chats=self.chats,
-            faults=self._faults,
+            faults=self._mischief,
             log=self.log,
             deliver=self._deliver,
         )
@@ -102,8 +103,6 @@ class MitiGateway:
         self._count = 0
         self._waiting: deque[Frame] = deque(maxlen=_WAITING)
         self._recent: deque[Frame] = deque(maxlen=_RECENT)
-        self._silent_until = clock.monotonic()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------------ what happens here
 
@@ -208,7 +207,7 @@ class MitiGateway:
         self._recent.append(frame)
         if self._sessions:
             self._to_all([frame])
-        elif not self._faults.take("drop_while_away"):
+        elif not self._mischief.take("drop_while_away"):
             self._waiting.append(frame)
 
     def _to_all(self, frames: Iterable[Frame]) -> None:
@@ -218,100 +217,87 @@ class MitiGateway:
 
     # ------------------------------------------------------------------------ misbehaving
 
-    def fault(self, kind: str, **options: Any) -> None:
-        """Misbehave, at once or at the next occasion; see `botbook._local.faults.FAULTS`.
-
-        Raises:
-            LocalProtocolError: There is no such fault or option.
-        """
-        made = fault(kind, **options)
-        if not FAULTS[kind].now or made.options.get("when") == "reconnect":
-            self._faults.arm(made)
-        else:
-            self._strike(made)
-
-    def _strike(self, made: Fault) -> None:
+    def strike(self, made: Fault) -> None:
+        """A fault that strikes now; see `botbook._local.faults.FAULTS`."""
         match made.kind:
-            case "rst" | "fin":
-                self._each(lambda session: session.cut(reset=made.kind == "rst"))
-            case "close":
-                self._each(lambda session: session.close(made["code"], made["reason"]))
             case "raw":
-                self._each(lambda session: session.write_raw(made["data"]))
+                self._each(lambda socket: socket.write_raw(made["data"]))
             case "poison":
                 self._to_all(poison(made["which"]))
             case "duplicate":
                 self._to_all(self._last(made["last"]))
             case "token_revoked":
                 self._tokens.revoke()
-            case "stall":
-                self._silent_until = self._clock.monotonic() + made["seconds"]
-
-    def _each(self, do: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
-        for session in self._sessions:
-            self._spawn(do(session))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            case _:
+                super().strike(made)
 
     def _last(self, count: int) -> list[Frame]:
         return list(self._recent)[-count:] if count > 0 else []
 
-    async def awake(self) -> None:
-        """Hold while the gateway is stalled."""
-        while (left := self._silent_until - self._clock.monotonic()) > 0:
-            await self._clock.sleep(left)
-
     async def _late(self) -> None:
         await self.awake()
-        if slow := self._faults.take("slow"):
+        if slow := self._mischief.take("slow"):
             await self._clock.sleep(slow["seconds"])
 
     def reset(self) -> None:
         """Behave again, and forget what was said and what waits. Sockets and tokens stay."""
-        self._faults.clear()
+        super().reset()
         self.chats.clear()
         self._answers.clear()
         self._waiting.clear()
         self._recent.clear()
-        self._silent_until = self._clock.monotonic()
 
     # ------------------------------------------------------------------------ sockets
 
-    @property
-    def sockets(self) -> int:
-        """How many sockets are open."""
-        return len(self._sessions)
+    def open_sockets(self) -> list[Socket]:
+        """The sockets that are open now."""
+        return [session.socket for session in self._sessions]
+
+    def status(self) -> dict[str, int]:
+        """Sockets that are open, and events that wait for one."""
+        return {"sockets": self.sockets, "queued": self.queued}
 
     @property
     def queued(self) -> int:
         """How many events wait for a socket."""
         return len(self._waiting)
 
-    async def upgrade(self, headers: Mapping[str, str]) -> Response | None:
-        """Decide on a socket.
+    def describe(self, base: str) -> dict[str, str]:
+        """Settings of a client: ``base_url``, ``app_id`` and ``app_secret``."""
+        return {"base_url": base + PREFIX, "app_id": self.app_id, "app_secret": self.app_secret}
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is below the prefix ``/chat``."""
+        return path.startswith(PREFIX + "/")
+
+    async def upgrade(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Response | None:
+        """Decide on a socket: it needs a token.
 
         Args:
+            path: Whole.
+            query: Unused.
             headers: Of the upgrade, lower-case names.
 
         Returns:
             The refusal, or None.
         """
+        if path != PREFIX + GATEWAY_PATH:
+            return Response(404)
         await self._late()
         refusal = None
-        if made := self._faults.take("upgrade_status"):
+        if made := self._mischief.take("upgrade_status"):
             refusal = refused(made)
         elif not self._tokens.accepts(headers):
             refusal = unauthorised()
         self.log.add(self.name, "upgrade", status=refusal.status if refusal else 101)
         return refusal
 
-    async def serve(self, transport: Transport) -> None:
+    async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
         """Serve one socket until it ends."""
         self._count += 1
-        session = Session(self._count, transport, on_frame=self._received, gate=self.awake)
+        session = Session(self._count, Socket(transport, self.awake), on_frame=self._received)
         for frame in self._missed():
             session.push(frame, keep=True)
         self._sessions.append(session)
@@ -326,7 +312,7 @@ class MitiGateway:
 
     def _missed(self) -> list[Frame]:
         """What a new socket gets first; it waits no longer."""
-        again = self._faults.take("duplicate")
+        again = self._mischief.take("duplicate")
         repeated = self._last(again["last"]) if again else []
         known = set(repeated)
         missed = [*repeated, *(frame for frame in self._waiting if frame not in known)]
@@ -351,10 +337,10 @@ class MitiGateway:
         if not isinstance(given, AnswerCompleted | AnswerFailed):
             self._apply(given)
             return
-        made = self._faults.take("ack_refused")
+        made = self._mischief.take("ack_refused")
         if not made:
             self._apply(given)
-        if not self._faults.take("ack_lost"):
+        if not self._mischief.take("ack_lost"):
             session.push(self._frame(ACK, ack_event(given, error=made["error"] if made else "")))
 
     def _apply(self, given: Answer) -> None:
@@ -364,12 +350,6 @@ class MitiGateway:
         chat.answers += news.begun
         if news.text is not None:
             self._store(chat, run.message_id, self.app_id, BOT_NAME, {"text": news.text})
-
-    async def close(self) -> None:
-        """End every socket."""
-        for session in list(self._sessions):
-            await session.close(1001, "the gateway stops")
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------------ REST
 

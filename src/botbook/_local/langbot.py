@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from botbook._clock import SYSTEM, Clock
 from botbook._errors import ConfigError, ConnectionLost, LocalProtocolError, RemoteProtocolError
-from botbook._local.faults import FaultKind
 from botbook._local.langbot_accounts import TOKEN_LIFE, Accounts
 from botbook._local.langbot_chat import Chat, Client, Room
 from botbook._local.langbot_records import Era, Place, Records
 from botbook._local.langbot_rest import Call, Documents, LangBotRoutes, Resources
-from botbook._local.mischief import Mischief
+from botbook._local.mischief import Fault, FaultKind
+from botbook._local.peer import Peer
 from botbook._local.record import SentLog
-from botbook._local.session import Breakable
+from botbook._local.session import Socket
 from botbook._net.transport import Transport
 from botbook.wire.contract import Frame, Response
 from botbook.wire.langbot_bodies import refusal
@@ -38,10 +37,11 @@ from botbook.wire.langbot_frames import (
     read_message,
 )
 
-__all__ = ["ERAS", "LANGBOT_FAULTS", "LangBotGateway"]
+__all__ = ["ERAS", "LANGBOT_FAULTS", "LATEST", "LangBotGateway"]
 
 #: Versions it can behave like, one of each era; any other number of them works too.
 ERAS: Final = ("4.10.1", "4.10.11", "4.11.2")
+LATEST: Final = ERAS[-1]
 
 #: How long a client may take to authenticate, in seconds, and how many may be connected.
 _AUTHENTICATE_WITHIN: Final = 10.0
@@ -68,6 +68,7 @@ LANGBOT_FAULTS: Final[dict[str, FaultKind]] = {
     "close": FaultKind("close with a code; 1000 and no reason, as it does itself", {"code": 1000}, now=True),
     "poison": FaultKind("send malformed frames", now=True),
     "raw": FaultKind("send a frame as it is given", {"frame": ""}, now=True),
+    "stall": FaultKind("fall silent for some seconds", {"seconds": 2.0}, now=True),
     "restart": FaultKind("close with 1000 and forget the histories", now=True),
     "token_revoked": FaultKind("forget every token given so far", now=True),
     "token_ttl": FaultKind("give tokens of a short life", {"seconds": 2.0}, now=True),
@@ -80,10 +81,8 @@ LANGBOT_FAULTS: Final[dict[str, FaultKind]] = {
 }
 
 
-class LangBotGateway:
+class LangBotGateway(Peer):
     """A LangBot server with one pipeline, one web page bot, and one bot of a chat platform.
-
-    All calls come from one event loop.
 
     Args:
         version: Which version it behaves like.
@@ -97,12 +96,13 @@ class LangBotGateway:
         ConfigError: There is no such version.
     """
 
-    name: str = "langbot"
+    name = "langbot"
+    goodbye = (1000, "")
 
     def __init__(
         self,
         *,
-        version: str = "4.11.2",
+        version: str = LATEST,
         seed: int = 0,
         speed: float = 1.0,
         zone: timedelta = timedelta(),
@@ -111,11 +111,9 @@ class LangBotGateway:
     ) -> None:
         if not _VERSION.fullmatch(version):
             raise ConfigError(f"there is no LangBot {version!r} here", hint=f"Known: {', '.join(ERAS)}.")
+        super().__init__(faults=LANGBOT_FAULTS, poison=_POISON, clock=clock, log=log)
         self.era = Era(version)
-        self.log = log or SentLog(clock)
-        self._clock = clock
         self._chance = random.Random(f"langbot:{seed}")
-        self._mischief = Mischief(LANGBOT_FAULTS)
         self.workspace = self._new_id()
         self.accounts = Accounts(self.era, clock=clock, workspace=self.workspace)
         self.records = Records(self.era, clock=clock, new_id=self._new_id, workspace=self.workspace)
@@ -137,7 +135,6 @@ class LangBotGateway:
             self.era, clock=clock, accounts=self.accounts, chat=self.chat, records=self.records,
             resources=self.resources, new_id=self._new_id,
         )  # fmt: skip
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
@@ -150,12 +147,8 @@ class LangBotGateway:
             "created_at": now, "updated_at": now,
         }  # fmt: skip
 
-    def credentials(self, base: str = "http://localhost") -> dict[str, str]:
-        """What a client needs to know.
-
-        Args:
-            base: Address of the server in front of it; default none, in memory.
-        """
+    def describe(self, base: str) -> dict[str, str]:
+        """What a client needs to know: address, account, a fresh token, and ids of what there is."""
         return {
             "base_url": base,
             "user": self.accounts.user,
@@ -210,6 +203,7 @@ class LangBotGateway:
             query: Decoded.
             body: Undecoded.
         """
+        await self.awake()
         self.log.add(self.name, "http", method=method, path=path)
         if made := self._mischief.take("http"):
             return Response(made["status"], b"<html>busy</html>", {"content-type": "text/html"})
@@ -220,22 +214,22 @@ class LangBotGateway:
         call = Call(method=method, path=path, query=query, headers=headers, body=body)
         return await self._routes.answer(call)
 
-    @property
-    def sockets(self) -> int:
-        """How many clients are connected."""
-        return len(self.chat.clients)
+    def open_sockets(self) -> list[Socket]:
+        """The sockets that are open now."""
+        return [client.socket for client in self.chat.clients]
 
     # ------------------------------------------------------------------------ sockets
 
     async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
         """Serve one chat until its socket ends."""
-        frames = _Frames(transport)
+        socket = Socket(transport, self.awake)
+        frames = _Frames(socket)
         client: Client | None = None
         try:
-            client = await self._open(frames, transport, path, query)
+            client = await self._open(frames, socket, path, query)
             if client is not None:
                 await self._read(frames, client)
-            await transport.close(1000)
+            await socket.close(1000)
         except ConnectionLost as lost:
             self.log.add(self.name, "closed", code=lost.code, reason=lost.reason)
         finally:
@@ -243,7 +237,7 @@ class LangBotGateway:
                 self.chat.clients.remove(client)
 
     async def _open(
-        self, frames: _Frames, transport: Transport, path: str, query: Mapping[str, str]
+        self, frames: _Frames, socket: Socket, path: str, query: Mapping[str, str]
     ) -> Client | None:
         """Let a client in, or tell it why not; the socket is closed then."""
         found = _SOCKET.fullmatch(path)
@@ -251,17 +245,17 @@ class LangBotGateway:
         kind, ident = found[1], found[2]
         refused = await self._refusal(frames, kind, ident, query)
         if refused:
-            await transport.send(encode(ERROR, message=refused))
+            await socket.send(encode(ERROR, message=refused))
             return None
         session = query.get("session_type", "person")
         if kind == "embed":
             room = self.chat.room(self.pipeline, session, bot=ident, visitor=query.get("session_id", ""))
         else:
             room = self.chat.room(ident, session)
-        client = Client(transport, self._new_id(), room, self.chat.stamp())
+        client = Client(socket, self._new_id(), room, self.chat.stamp())
         self.chat.clients.append(client)
         about = {"bot_uuid" if kind == "embed" else "pipeline_uuid": ident, "session_type": session}
-        await transport.send(encode(CONNECTED, connection_id=client.ident, **about, timestamp=client.created))
+        await socket.send(encode(CONNECTED, connection_id=client.ident, **about, timestamp=client.created))
         return client
 
     async def _refusal(self, frames: _Frames, kind: str, ident: str, query: Mapping[str, str]) -> str:
@@ -302,11 +296,11 @@ class LangBotGateway:
             except RemoteProtocolError as error:
                 if "no JSON" not in str(error):
                     return
-                await client.transport.send(encode(ERROR, message="Invalid JSON format"))
+                await client.socket.send(encode(ERROR, message="Invalid JSON format"))
                 continue
             self.log.add(self.name, "frame", frame=value)
             if value["type"] == PING:
-                await client.transport.send(encode(PONG, timestamp=self.chat.stamp()))
+                await client.socket.send(encode(PONG, timestamp=self.chat.stamp()))
             elif value["type"] == MESSAGE:
                 try:
                     components, stream = read_message(value, frame)
@@ -377,16 +371,9 @@ class LangBotGateway:
 
     # ------------------------------------------------------------------------ misbehaving
 
-    def fault(self, kind: str, **options: object) -> None:
-        """Misbehave, at once or at the next occasion; see `LANGBOT_FAULTS`.
-
-        Raises:
-            LocalProtocolError: There is no such fault or option.
-        """
-        made = self._mischief.make(kind, options)
-        if made is None:
-            return
-        match kind:
+    def strike(self, made: Fault) -> None:
+        """A fault that strikes now; see `LANGBOT_FAULTS`."""
+        match made.kind:
             case "token_revoked":
                 self.accounts.revoke()
             case "token_ttl":
@@ -395,28 +382,13 @@ class LangBotGateway:
                 self.chat.silent += made["times"]
             case "restart":
                 self.chat.clear()
-                self._each(lambda transport: transport.close(1000))
-            case "close":
-                self._each(lambda transport: transport.close(made["code"]))
-            case "poison":
-                self._each(lambda transport: _send_all(transport, _POISON))
-            case "raw":
-                self._each(lambda transport: _send_all(transport, [made["frame"]]))
+                self._each(lambda socket: socket.close(1000))
             case _:
-                self._each(lambda transport: _cut(transport, reset=kind == "rst"))
-
-    def _each(self, do: Callable[[Transport], Coroutine[Any, Any, None]]) -> None:
-        for client in list(self.chat.clients):
-            self._start(do(client.transport))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                super().strike(made)
 
     def reset(self) -> None:
         """Behave again, and forget what was said, booked and uploaded. Sockets and tokens stay."""
-        self._mischief.clear()
+        super().reset()
         self.accounts.life = TOKEN_LIFE
         self.chat.silent = 0
         self.chat.clear()
@@ -426,24 +398,22 @@ class LangBotGateway:
         self.resources.documents.clear()
 
     async def close(self) -> None:
-        """End every socket, with 1000 as the real one does."""
-        for client in list(self.chat.clients):
-            await client.transport.close(1000)
+        """End every socket, with 1000 as the real one does, and all work."""
+        await super().close()
         await self.chat.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class _Frames:
     """What a client sends, one frame at a time."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
         self._waiting: deque[Frame] = deque()
 
     async def next(self) -> Frame:
         """The next frame."""
         while not self._waiting:
-            self._waiting.extend(await self._transport.receive())
+            self._waiting.extend(await self._socket.receive())
         return self._waiting.popleft()
 
     async def within(self, seconds: float, clock: Clock) -> Frame | None:
@@ -464,17 +434,3 @@ def _is_uuid4(text: str) -> bool:
     except ValueError:
         return False
     return made.version == 4 and str(made) == text
-
-
-async def _send_all(transport: Transport, frames: Iterable[Frame]) -> None:
-    with contextlib.suppress(ConnectionLost):
-        for frame in frames:
-            await transport.send(frame)
-
-
-async def _cut(transport: Transport, *, reset: bool) -> None:
-    """End a connection without a closing frame."""
-    if isinstance(transport, Breakable):
-        transport.cut(reset=reset)
-    else:
-        await transport.close(1006)

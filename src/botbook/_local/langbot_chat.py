@@ -14,7 +14,7 @@ from botbook._clock import Clock
 from botbook._errors import ConnectionLost
 from botbook._local.langbot_records import Era, Place, Records
 from botbook._local.replies import pieces, reply
-from botbook._net.transport import Transport
+from botbook._local.session import Socket
 from botbook.wire.contract import Frame
 from botbook.wire.langbot_frames import (
     BOT_TARGET,
@@ -50,13 +50,13 @@ class Client:
     """One open socket.
 
     Attributes:
-        transport: Where its frames go.
+        socket: Where its frames go.
         ident: Its connection id.
         room: What it hears.
         created: Local time of its opening.
     """
 
-    transport: Transport
+    socket: Socket
     ident: str
     room: Room
     created: str
@@ -148,7 +148,7 @@ class Chat:
         """Send a frame to all who hear a room."""
         for client in [client for client in self.clients if client.room is room]:
             try:
-                await client.transport.send(frame)
+                await client.socket.send(frame)
             except ConnectionLost:
                 continue
 

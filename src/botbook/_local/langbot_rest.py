@@ -195,9 +195,6 @@ class LangBotRoutes:
             if route.method == call.method and (found := route.path.fullmatch(call.path)):
                 parts = tuple(unquote(part) for part in found.groups())
                 return self._dated(await self._allowed(route, _with_parts(call, parts)))
-        if not call.path.startswith("/api/"):
-            page = b"<!doctype html>\n<title>LangBot</title>\n"
-            return Response(200, page, {"content-type": "text/html"})
         return not_found_page(404 if call.method == "GET" else 405)
 
     async def _allowed(self, route: _Route, call: Call) -> Response:

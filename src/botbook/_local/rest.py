@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from botbook._local.chats import Chat, Chats, Stored
-from botbook._local.faults import Fault, Faults
+from botbook._local.mischief import Fault, Mischief
 from botbook._local.record import SentLog
 from botbook._local.tokens import Tokens
 from botbook.wire.contract import Response
@@ -70,7 +70,7 @@ class MitiRest:
         app_secret: str,
         tokens: Tokens,
         chats: Chats,
-        faults: Faults,
+        faults: Mischief,
         log: SentLog,
         deliver: Callable[[Chat, dict[str, Any]], Stored],
     ) -> None:

@@ -15,10 +15,9 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from botbook._errors import BotbookError, ConfigError, ConnectionLost, LocalProtocolError
-from botbook._local.gateway import PREFIX, MitiGateway
+from botbook._local.peer import Peer
 from botbook._local.world import World
 from botbook.wire.contract import Frame, Response
-from botbook.wire.miti import GATEWAY_PATH
 
 __all__ = ["Server", "serve"]
 
@@ -68,10 +67,9 @@ class Server:
         self.control_token = secrets.token_urlsafe(24)
         self._world = world
         app = web.Application(client_max_size=_MAX_BODY)
-        app.router.add_get(PREFIX + GATEWAY_PATH, self._socket)
-        app.router.add_route("*", PREFIX + "/{rest:.*}", self._rest)
         for method, path, handler in self._controls():
             app.router.add_route(method, "/control" + path, self._guarded(handler))
+        app.router.add_route("*", "/{rest:.*}", self._any)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
     async def open(self, host: str, port: int) -> None:
@@ -93,38 +91,43 @@ class Server:
 
     async def close(self) -> None:
         """End every connection and stop listening."""
-        await self._world.miti.close()
+        for peer in self._world.peers:
+            await peer.close()
         await self._runner.cleanup()
 
     def description(self) -> dict[str, Any]:
-        """Addresses and credentials, as ``botbook sim`` prints them."""
+        """Addresses and credentials of every peer, as ``botbook sim`` prints them."""
         return {
-            "miti": self._world.credentials(self.base),
+            **{peer.name: peer.describe(self.base) for peer in self._world.peers},
             "control": self.base + "/control",
             "control_token": self.control_token,
         }
 
-    # ------------------------------------------------------------------------ Miti
+    # ------------------------------------------------------------------------ the peers
 
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
-        gateway = self._world.miti
-        refusal = await gateway.upgrade(_lowered(request))
-        if refusal:
+    async def _any(self, request: web.Request) -> web.StreamResponse:
+        """Whatever comes goes to the peer that owns its path, still encoded as it came."""
+        path, query = request.raw_path.partition("?")[0], dict(request.query)
+        peer = self._world.http.peer_of(path)
+        if peer is None:
+            return web.Response(status=404)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._socket(peer, request, path, query)
+        body = await request.read()
+        return _answered(await peer.handle(request.method, path, _lowered(request), query, body))
+
+    @staticmethod
+    async def _socket(
+        peer: Peer, request: web.Request, path: str, query: dict[str, str]
+    ) -> web.StreamResponse:
+        if refusal := await peer.upgrade(path, query, _lowered(request)):
             return _answered(refusal)
         websocket = web.WebSocketResponse(
             compress=False, autoping=False, autoclose=False, timeout=_CLOSE_WAIT
         )
         await websocket.prepare(request)
-        await gateway.serve(_ServerTransport(websocket, request, gateway))
+        await peer.serve(_ServerTransport(websocket, request, peer), path, query)
         return websocket
-
-    async def _rest(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        return _answered(
-            await self._world.miti.handle(
-                request.method, request.path, _lowered(request), dict(request.query), body
-            )
-        )
 
     # ------------------------------------------------------------------------ control
 
@@ -132,6 +135,8 @@ class Server:
         return [
             ("POST", "/miti/events", self._push),
             ("POST", "/miti/cancel", self._cancel),
+            ("POST", "/agent/say", self._agent_say),
+            ("POST", "/langbot/feedback", self._rate),
             ("POST", "/say", self._say),
             ("POST", "/faults", self._fault),
             ("POST", "/reset", self._reset),
@@ -165,6 +170,20 @@ class Server:
         run_id = (await _sent(request)).get("run_id", "")
         return web.json_response({"run_id": self._world.cancel(str(run_id))})
 
+    async def _agent_say(self, request: web.Request) -> web.StreamResponse:
+        said = await _sent(request)
+        self._world.agent.say(str(said.get("text", "")), chat=str(said.get("chat", "0")))
+        return web.json_response({})
+
+    async def _rate(self, request: web.Request) -> web.StreamResponse:
+        sent = await _sent(request)
+        reasons = sent.get("reasons", [])
+        if not isinstance(reasons, list):
+            raise LocalProtocolError("reasons must be a list", hint='Send {"kind": 2, "reasons": [2, 4]}.')
+        texts = {key: str(sent[key]) for key in ("user", "feedback_id", "content") if sent.get(key)}
+        feedback_id = self._world.rate(sent.get("kind", 0), reasons=reasons, **texts)
+        return web.json_response({"feedback_id": feedback_id})
+
     async def _say(self, request: web.Request) -> web.StreamResponse:
         said = {name: str(value) for name, value in (await _sent(request)).items() if value is not None}
         if not said.get("user") or not said.get("text"):
@@ -189,10 +208,8 @@ class Server:
         return web.json_response({"log": entries})
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
-        miti = self._world.miti
-        return web.json_response(
-            {"scenario": self._world.state, "miti": {"sockets": miti.sockets, "queued": miti.queued}}
-        )
+        peers = {peer.name: peer.status() for peer in self._world.peers}
+        return web.json_response({"scenario": self._world.state, **peers})
 
 
 async def _sent(request: web.Request) -> dict[str, Any]:
@@ -221,10 +238,10 @@ def _answered(response: Response) -> web.Response:
 class _ServerTransport:
     """A socket of aiohttp as a transport that can also be broken below the WebSocket."""
 
-    def __init__(self, websocket: web.WebSocketResponse, request: web.Request, gateway: MitiGateway) -> None:
+    def __init__(self, websocket: web.WebSocketResponse, request: web.Request, peer: Peer) -> None:
         self._websocket = websocket
         self._request = request
-        self._gateway = gateway
+        self._peer = peer
 
     async def send(self, frame: Frame) -> None:
         try:
@@ -242,10 +259,10 @@ class _ServerTransport:
                 case WSMsgType.TEXT | WSMsgType.BINARY:
                     return [message.data]
                 case WSMsgType.PING:
-                    await self._gateway.awake()
+                    await self._peer.awake()
                     await self._pong(message.data)
                 case WSMsgType.CLOSE:
-                    await self._gateway.awake()
+                    await self._peer.awake()
                     await self.close(message.data or 1000)
                     raise ConnectionLost(message.data or 1005, message.extra or "")
                 case WSMsgType.PONG:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from botbook._clock import SYSTEM, Clock
 from botbook._errors import ConfigError, LocalProtocolError
-from botbook._local.gateway import PREFIX, MitiGateway
-from botbook._local.memory import MemoryHttp, dial
+from botbook._local.agent import AgentGateway
+from botbook._local.door import Door
+from botbook._local.gateway import MitiGateway
+from botbook._local.langbot import LATEST, LangBotGateway
+from botbook._local.mischief import nearest
+from botbook._local.peer import Peer
 from botbook._local.persona import SCENARIOS, Stage
 from botbook._local.record import SentLog
 from botbook._net.transport import Transport
@@ -38,10 +41,18 @@ class World:
         speed: How many times faster than life.
         seed: Of everything that is left to chance.
         conversations: How many conversations of ``topical``; default all.
+        persona: Who answers at the agent: ``helper``, ``analyst``, ``searcher``, ``clumsy`` or ``echo``.
+        langbot: The version that LangBot behaves like; see `botbook._local.langbot.ERAS`.
         clock: Where time comes from.
 
+    Attributes:
+        miti: The Miti gateway.
+        agent: The agent.
+        langbot: LangBot.
+        peers: All of them.
+
     Raises:
-        ConfigError: There is no such scenario, or the speed is not above 0.
+        ConfigError: There is no such scenario, persona or version, or the speed is not above 0.
     """
 
     def __init__(
@@ -51,24 +62,26 @@ class World:
         speed: float = 1.0,
         seed: int = 0,
         conversations: int | None = None,
+        persona: str = "helper",
+        langbot: str = LATEST,
         clock: Clock = SYSTEM,
     ) -> None:
         if scenario not in SCENARIOS:
-            near = difflib.get_close_matches(scenario, SCENARIOS, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(SCENARIOS)}."
-            raise ConfigError(f"there is no scenario {scenario!r}", hint=hint)
+            raise ConfigError(f"there is no scenario {scenario!r}", hint=nearest(scenario, SCENARIOS))
         if not speed > 0:
             raise ConfigError(f"the speed must be above 0, not {speed}", hint="1 is as fast as life.")
-        self._log = SentLog(clock)
-        self.miti = MitiGateway(clock=clock, log=self._log)
-        self.http = MemoryHttp(self.miti)
+        self._log = log = SentLog(clock)
+        self.miti = MitiGateway(clock=clock, log=log)
+        self.agent = AgentGateway(persona=persona, speed=speed, clock=clock, log=log)
+        self.langbot = LangBotGateway(version=langbot, seed=seed, speed=speed, clock=clock, log=log)
+        self.peers: tuple[Peer, ...] = (self.miti, self.agent, self.langbot)
+        self.http = Door(*self.peers)
         self._play = SCENARIOS[scenario]
         self._stage = Stage(
             people=self.miti, clock=clock, speed=speed, seed=seed, conversations=conversations
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scenario: asyncio.Task[None] | None = None
-        self._sockets: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------------ its life
 
@@ -109,22 +122,35 @@ class World:
         if self._scenario is not None:
             self._scenario.cancel()
             await asyncio.gather(self._scenario, return_exceptions=True)
-        await self.miti.close()
-        await asyncio.gather(*self._sockets)
+        for peer in self.peers:
+            await peer.close()
+        await self.http.finished()
 
     # ------------------------------------------------------------------------ the way in
 
-    def credentials(self, base: str = _IN_MEMORY) -> dict[str, str]:
-        """Settings of a Miti client for this world: ``base_url``, ``app_id`` and ``app_secret``.
+    def credentials(self, base: str = _IN_MEMORY, *, gateway: str = "miti") -> dict[str, str]:
+        """What a client of a gateway needs to know: for Miti ``base_url``, ``app_id`` and ``app_secret``.
 
         Args:
             base: Address of the server in front of it; default none, in memory.
+            gateway: Whose.
+
+        Raises:
+            LocalProtocolError: There is no such gateway.
         """
-        return {
-            "base_url": base + PREFIX,
-            "app_id": self.miti.app_id,
-            "app_secret": self.miti.app_secret,
-        }
+        return self.peer(gateway).describe(base)
+
+    def peer(self, gateway: str) -> Peer:
+        """A gateway by its name.
+
+        Raises:
+            LocalProtocolError: There is no such gateway.
+        """
+        found = next((peer for peer in self.peers if peer.name == gateway), None)
+        if found is None:
+            known = ", ".join(peer.name for peer in self.peers)
+            raise LocalProtocolError(f"there is no gateway {gateway!r} here", hint=f"Known: {known}.")
+        return found
 
     async def dial(self, opening: Opening) -> Transport:
         """Open a socket in memory.
@@ -132,7 +158,7 @@ class World:
         Raises:
             HandshakeError: The gateway refuses.
         """
-        return await dial(self.miti, opening, self._sockets)
+        return await self.http.dial(opening)
 
     # ------------------------------------------------------------------------ playing with it
 
@@ -151,14 +177,48 @@ class World:
         return self._here(lambda: self.miti.say(user, text, group=group, name=name))
 
     def fault(self, kind: str, *, gateway: str = "miti", **options: Any) -> None:
-        """Misbehave; see `botbook._local.faults.FAULTS` for kinds and options.
+        """Misbehave.
+
+        Args:
+            kind: What to do wrong; see `FAULTS`, `AGENT_FAULTS` and `LANGBOT_FAULTS`.
+            gateway: Who.
+            options: Of that fault.
 
         Raises:
             LocalProtocolError: There is no such gateway, fault or option.
         """
-        if gateway != self.miti.name:
-            raise LocalProtocolError(f"there is no gateway {gateway!r} here", hint="Known: miti.")
-        self._here(lambda: self.miti.fault(kind, **options))
+        peer = self.peer(gateway)
+        self._here(lambda: peer.fault(kind, **options))
+
+    def rate(
+        self,
+        kind: int,
+        *,
+        user: str = "ann",
+        feedback_id: str = "",
+        content: str = "",
+        reasons: Iterable[int] = (),
+    ) -> str:
+        """Let a user of LangBot's chat platform rate an answer.
+
+        Args:
+            kind: 1 like, 2 dislike, 3 cancel.
+            user: Who.
+            feedback_id: Which rating it changes; default a new one.
+            content: What they write.
+            reasons: Codes they tick.
+
+        Returns:
+            The feedback id.
+
+        Raises:
+            LocalProtocolError: There is no such kind.
+        """
+        return self._here(
+            lambda: self.langbot.rate(
+                kind, user=user, feedback_id=feedback_id, content=content, reasons=reasons
+            )
+        )
 
     def cancel(self, run_id: str = "") -> str:
         """Let the asker stop a streamed answer, the newest by default.
@@ -180,11 +240,12 @@ class World:
         return self._here(lambda: self._log.entries(after=after))
 
     def reset(self) -> None:
-        """Behave again; forget faults, log, conversations and waiting events."""
+        """Behave again; forget faults, log, conversations, records and waiting events."""
         self._here(self._reset)
 
     def _reset(self) -> None:
-        self.miti.reset()
+        for peer in self.peers:
+            peer.reset()
         self._log.clear()
 
     def _here(self, do: Callable[[], T]) -> T:
