@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from botbook import metrics
 from botbook._errors import ConfigError
 from tests.metrics.reference import (
+    EXAMPLES,
+    KINDS_EXAMPLES,
     MESSAGES,
     ZONES,
     arrow,
@@ -51,7 +53,7 @@ def grouped(found, by):
     return groups
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), st.sampled_from(["D", "W"]), GROUPINGS)
 def test_active_users_are_what_plain_python_counts(rows, tz, freq, by):
     kept = known(rows)
@@ -83,7 +85,7 @@ def test_active_users_are_what_plain_python_counts(rows, tz, freq, by):
         assert r["reached"] == len(reached)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), st.sampled_from(["D", "W", "M"]), GROUPINGS)
 def test_growth_is_what_plain_python_counts(rows, tz, freq, by):
     made = metrics.user_growth(arrow(rows), tz=tz, freq=freq, by=by).to_pylist()
@@ -107,7 +109,7 @@ def test_growth_is_what_plain_python_counts(rows, tz, freq, by):
         assert r["resurrected"] == len(back)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), st.sampled_from(["D", "W", "M"]), GROUPINGS, st.booleans())
 def test_retention_is_what_plain_python_counts(rows, tz, freq, by, unbounded):
     kept = known(rows)
@@ -142,7 +144,7 @@ def test_retention_is_what_plain_python_counts(rows, tz, freq, by, unbounded):
         assert (rounded(r["rate_high"]) or 0) == pytest.approx(high or 0, abs=1e-7)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=KINDS_EXAMPLES, deadline=None)
 @given(journals())
 def test_people_are_the_same_in_every_kind_of_frame(rows):
     for metric in (metrics.active_users, metrics.user_growth, metrics.retention, metrics.hour_weekday):

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from botbook import metrics
 from botbook._errors import ConfigError
 from tests.metrics.reference import (
+    EXAMPLES,
+    KINDS_EXAMPLES,
     ZONES,
     arrow,
     frames,
@@ -78,7 +80,7 @@ def is_wilson(r, name, hits, of):
     assert found == pytest.approx(wilson(hits, of), abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.integers(0, 40))
 def test_the_last_event_decides_and_as_of_goes_back(rows, days):
     as_of = (min(r["at"] for r in rows) if rows else NOON) + timedelta(days=days)
@@ -101,7 +103,7 @@ def test_the_last_event_decides_and_as_of_goes_back(rows, days):
     assert Counter((*(r[name] for name in names), tuple(r["reasons"])) for r in made) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS, st.sampled_from([0, 2]))
 def test_like_rates_are_what_plain_python_counts(rows, tz, freq, by, min_n):
     ratings = slow_ratings(known(rows))
@@ -115,7 +117,7 @@ def test_like_rates_are_what_plain_python_counts(rows, tz, freq, by, min_n):
     assert sum(r["n"] for r in made) == sum(x["state"] != "none" for x in ratings)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS)
 def test_coverage_is_what_plain_python_counts(rows, tz, freq, by):
     kept = known(rows)
@@ -138,7 +140,7 @@ def test_coverage_is_what_plain_python_counts(rows, tz, freq, by):
     assert sum(r["answers"] for r in made) == len(answers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), GROUPINGS)
 def test_changes_and_reasons_are_what_plain_python_counts(rows, by):
     ratings = slow_ratings(known(rows))
@@ -161,7 +163,7 @@ def test_changes_and_reasons_are_what_plain_python_counts(rows, by):
         is_wilson(r, "named", named, len(mine))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=KINDS_EXAMPLES, deadline=None)
 @given(journals())
 def test_ratings_are_the_same_in_every_kind_of_frame(rows):
     for metric in (

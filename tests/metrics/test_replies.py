@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from botbook import metrics
 from botbook._errors import ConfigError
 from tests.metrics.reference import (
+    EXAMPLES,
+    KINDS_EXAMPLES,
     ZONES,
     arrow,
     frames,
@@ -39,7 +41,7 @@ def answer(second, **values):
     return row("assistant", at=NOON + timedelta(seconds=second), **{"chat_id": "c", **values})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     journals(),
     st.sampled_from(ZONES),
@@ -78,7 +80,7 @@ def test_latency_is_what_plain_python_measures(rows, tz, freq, by, idle):
     assert facts.numbers["unanswered"] == sum(t["answer"] is None for t in found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), GROUPINGS)
 def test_the_curve_is_the_share_of_turns_within_a_time(rows, by):
     found = turns(known(rows))
@@ -104,7 +106,7 @@ def test_a_long_curve_is_cut_and_keeps_its_end():
     assert (first[-1]["share"], first[-1]["latency_s"]) == (1.0, pytest.approx(1 + 14.99))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=KINDS_EXAMPLES, deadline=None)
 @given(journals())
 def test_latency_is_the_same_in_every_kind_of_frame(rows):
     made = [

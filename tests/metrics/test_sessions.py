@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from botbook import metrics
 from botbook._errors import ConfigError
 from tests.metrics.reference import (
+    EXAMPLES,
+    KINDS_EXAMPLES,
     ZONES,
     arrow,
     frames,
@@ -66,7 +68,7 @@ def is_wilson(r, name, hits, of):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS, IDLES)
 def test_first_responses_and_lengths_are_what_plain_python_measures(rows, tz, freq, by, idle):
     kept = known(rows)
@@ -98,7 +100,7 @@ def test_first_responses_and_lengths_are_what_plain_python_measures(rows, tz, fr
                 assert rounded(r[name.format(percent)]) == pytest.approx(percentile(values, percent))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS, IDLES)
 def test_containment_is_what_plain_python_counts(rows, tz, freq, by, idle):
     kept = known(rows)
@@ -142,7 +144,7 @@ def test_containment_is_what_plain_python_counts(rows, tz, freq, by, idle):
         is_wilson(r, "strict", strict, len(sure))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS, st.sampled_from([5.0, 3600]))
 def test_unanswered_is_what_plain_python_counts(rows, tz, freq, by, within):
     kept = known(rows)
@@ -160,7 +162,7 @@ def test_unanswered_is_what_plain_python_counts(rows, tz, freq, by, within):
         is_wilson(r, "missed", missed, len(decided))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=KINDS_EXAMPLES, deadline=None)
 @given(journals())
 def test_sessions_are_the_same_in_every_kind_of_frame(rows):
     for metric, options in (
@@ -175,7 +177,7 @@ def test_sessions_are_the_same_in_every_kind_of_frame(rows):
         assert all(one == made[0] for one in made)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals())
 def test_histograms_hold_every_session_once(rows):
     kept = known(rows)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from botbook import metrics
 from tests.metrics.reference import (
+    EXAMPLES,
+    KINDS_EXAMPLES,
     MESSAGES,
     ZONES,
     arrow,
@@ -52,7 +54,7 @@ def slow_volume(rows, freq, tz, by, as_of):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     journals(), st.sampled_from(FREQS), st.sampled_from(ZONES), st.sampled_from([(), ("bot",)]), st.booleans()
 )
@@ -71,7 +73,7 @@ def test_volume_is_what_plain_python_counts(rows, freq, tz, by, cut):
     assert facts.used == len(spoken(known(rows, as_of)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=KINDS_EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES))
 def test_volume_is_one_answer_for_every_kind_of_frame(rows, tz):
     made = {kind: metrics.volume(frame, tz=tz, by="bot") for kind, frame in frames(rows).items()}
@@ -172,7 +174,7 @@ def slow_hours(rows, tz):
     return {key: (counts[key], hours[key]) for key in [(d, h) for d in range(7) for h in range(24)]}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(largest=10), st.sampled_from(ZONES))
 def test_hours_of_the_week_are_what_plain_python_counts(rows, tz):
     made = metrics.hour_weekday(arrow(rows), tz=tz).to_pylist()

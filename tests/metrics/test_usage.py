@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from botbook import metrics
 from botbook._errors import ConfigError
 from tests.metrics.reference import (
+    EXAMPLES,
+    KINDS_EXAMPLES,
     MESSAGES,
     ZONES,
     arrow,
@@ -42,7 +44,7 @@ def is_wilson(r, name, hits, of):
     assert found == pytest.approx(wilson(hits, of), abs=1e-7)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS)
 def test_tokens_are_what_plain_python_adds_up(rows, tz, freq, by):
     kept = known(rows)
@@ -66,7 +68,7 @@ def test_tokens_are_what_plain_python_adds_up(rows, tz, freq, by):
         assert r["failed_cost"] == pytest.approx(r["failed_tokens"] * 2.5e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS)
 def test_tool_failures_are_what_plain_python_counts(rows, tz, freq, by):
     kept = [r for r in known(rows) if r["type"].startswith("agent.tool")]
@@ -88,7 +90,7 @@ def test_tool_failures_are_what_plain_python_counts(rows, tz, freq, by):
     assert sum(r["calls"] + r["no_result"] for r in made) >= len([x for x in kept if x["error"]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(journals(), st.sampled_from(ZONES), FREQS, GROUPINGS)
 def test_error_rate_is_what_plain_python_counts(rows, tz, freq, by):
     kept = known(rows)
@@ -125,7 +127,7 @@ def test_error_rate_is_what_plain_python_counts(rows, tz, freq, by):
     assert metrics.facts(made).numbers["loose"] >= loose
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=KINDS_EXAMPLES, deadline=None)
 @given(journals())
 def test_usage_is_the_same_in_every_kind_of_frame(rows):
     for metric, options in (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from botbook.metrics._facts import Facts, Gap, facts
+from botbook.metrics.contrast import compare, terms
+from botbook.metrics.links import connection_health
 from botbook.metrics.people import active_users, retention, user_growth
 from botbook.metrics.ratings import (
     dislike_reasons,
@@ -20,6 +22,8 @@ __all__ = [
     "Facts",
     "Gap",
     "active_users",
+    "compare",
+    "connection_health",
     "containment",
     "conversation_length",
     "dislike_reasons",
@@ -33,6 +37,7 @@ __all__ = [
     "like_rate",
     "response_latency",
     "retention",
+    "terms",
     "tokens",
     "tool_failures",
     "unanswered",

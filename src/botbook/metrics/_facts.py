@@ -18,11 +18,13 @@ class Gap:
     """Time in which one connection may have missed events.
 
     Attributes:
+        gateway: Of the connection.
         bot: Name of the connection.
         start: When it began, in UTC.
         end: When it was over, in UTC.
     """
 
+    gateway: str
     bot: str
     start: datetime
     end: datetime
@@ -67,7 +69,7 @@ class Facts:
             "by": list(self.by),
             "since": _text(self.since),
             "as_of": _text(self.as_of),
-            "gaps": [[gap.bot, _text(gap.start), _text(gap.end)] for gap in self.gaps],
+            "gaps": [[g.gateway, g.bot, _text(g.start), _text(g.end)] for g in self.gaps],
             "numbers": dict(self.numbers),
             "notes": list(self.notes),
         }
@@ -80,8 +82,13 @@ class Facts:
         values |= {key: tuple(values[key]) for key in ("by", "notes") if key in values}
         values |= {key: _time(values[key]) for key in ("since", "as_of") if key in values}
         values["gaps"] = tuple(
-            Gap(bot=bot, start=datetime.fromisoformat(start), end=datetime.fromisoformat(end))
-            for bot, start, end in values.get("gaps", ())
+            Gap(
+                gateway=gateway,
+                bot=bot,
+                start=datetime.fromisoformat(start),
+                end=datetime.fromisoformat(end),
+            )
+            for gateway, bot, start, end in values.get("gaps", ())
         )
         return cls(**values)
 

@@ -50,6 +50,7 @@ class Rows:
         as_of_us: The time up to which rows count.
         facts: What a figure must say.
         kind: The frame's kind, for the way back.
+        dropped: Duplicates of each gateway and bot.
     """
 
     table: nw.DataFrame[Any]
@@ -59,6 +60,7 @@ class Rows:
     as_of_us: int | None
     facts: Facts
     kind: str
+    dropped: Mapping[tuple[str, str], int]
 
     def only(self, *conditions: nw.Expr) -> nw.DataFrame[Any]:
         """The rows for which all conditions hold."""
@@ -221,7 +223,7 @@ def read(
     if asked is not None:
         table = table.filter(nw.col("at_us") <= asked)
     rows = len(table)
-    table = _distinct(table)
+    before, table = table, _distinct(table)
     first, last = (table["at_us"].min(), table["at_us"].max()) if len(table) else (None, None)
     end = asked if asked is not None and last is not None else last
     numbers = {"no_time": timeless} if timeless else {}
@@ -238,7 +240,16 @@ def read(
         gaps=_gaps(table, end),
         numbers=numbers,
     )
-    return Rows(table=table, zone=zone, by=by, first_us=first, as_of_us=end, facts=made, kind=kind)
+    return Rows(
+        table=table,
+        zone=zone,
+        by=by,
+        first_us=first,
+        as_of_us=end,
+        facts=made,
+        kind=kind,
+        dropped=_dropped(before, table),
+    )
 
 
 def without_echoes(messages: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
@@ -279,6 +290,16 @@ def _distinct(table: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
     same = ["gateway", "bot", "chat_id", "message_id", "type", "role", "revision"]
     kept = bare.with_columns(revision=revision).unique(same, keep="first", maintain_order=True)
     return _join_back(table, kept, bare)
+
+
+def _dropped(before: nw.DataFrame[Any], after: nw.DataFrame[Any]) -> dict[tuple[str, str], int]:
+    if len(before) == len(after):
+        return {}
+    counts = [
+        {row[:2]: row[2] for row in table.group_by("gateway", "bot").agg(n=nw.len()).iter_rows()}
+        for table in (before, after)
+    ]
+    return {link: n - counts[1].get(link, 0) for link, n in counts[0].items()}
 
 
 def _gaps(table: nw.DataFrame[Any], end: int | None) -> tuple[Gap, ...]:

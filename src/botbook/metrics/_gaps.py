@@ -44,9 +44,9 @@ def find_gaps(rows: Iterable[LinkRow], *, end_us: int, last_seen: LastSeen) -> I
     for link, down in since.items():
         if down is not None:
             spans.setdefault(link, []).append((down, end_us))
-    for (_, bot), found in sorted(spans.items()):
+    for (gateway, bot), found in sorted(spans.items()):
         for start, end in merged(found):
-            yield Gap(bot=bot, start=moment(start), end=moment(end))
+            yield Gap(gateway=gateway, bot=bot, start=moment(start), end=moment(end))
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from botbook.plots._canvas import Plot
 from botbook.plots._theme import style
+from botbook.plots.contrast import compare, connection_health, terms
 from botbook.plots.people import active_users, retention, user_growth
 from botbook.plots.ratings import (
     dislike_reasons,
@@ -20,6 +21,8 @@ from botbook.plots.usage import error_rate, tokens, tool_failures
 __all__ = [
     "Plot",
     "active_users",
+    "compare",
+    "connection_health",
     "containment",
     "conversation_length",
     "dislike_reasons",
@@ -33,6 +36,7 @@ __all__ = [
     "response_latency",
     "retention",
     "style",
+    "terms",
     "tokens",
     "tool_failures",
     "unanswered",

@@ -22,7 +22,7 @@ from botbook._errors import ConfigError
 from botbook.metrics import Facts, facts
 from botbook.plots._theme import Theme, fonts, theme_named
 
-__all__ = ["BUCKETS", "Canvas", "Plot", "Table", "seconds", "share"]
+__all__ = ["BUCKETS", "Canvas", "Plot", "Table", "many", "middle", "seconds", "share"]
 
 #: Inches; a notebook's output is about this wide.
 SIZE: Final = (8.0, 4.0)
@@ -40,6 +40,8 @@ STEPS: Final = {
     "M": (1, 2, 3, 6, 12, 24, 60),
     "": (1,),
 }
+#: A space at which no line breaks.
+TIED: Final = "\u00a0"
 LATIN: Final = "\u2e80"
 NAMES: Final = {
     "s": "second",
@@ -147,6 +149,7 @@ class Canvas:
         title: What the picture shows.
         panels: How many axes side by side.
         size: Inches.
+        share: Whether several axes share the vertical one.
     """
 
     def __init__(
@@ -157,7 +160,7 @@ class Canvas:
         title: str,
         panels: int = 1,
         size: tuple[float, float] = SIZE,
-        projection: str | None = None,
+        share: bool = True,
     ) -> None:
         self.table = table
         self.theme: Theme = theme_named(theme)
@@ -166,12 +169,12 @@ class Canvas:
         self.figure = Plot(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
         paper = self.theme.paper or "none"
         self.figure.set_facecolor(paper)
-        made = self.figure.subplots(1, panels, squeeze=False, sharey=True)
+        made = self.figure.subplots(1, panels, squeeze=False, sharey=share)
         self.axes: list[Any] = list(made[0])
         for ax in self.axes:
             self._plain(ax)
         if not len(table):
-            self.empty("no rows in this range")
+            self.empty("nothing to show in this range")
 
     @property
     def ax(self) -> Any:
@@ -354,7 +357,7 @@ class Canvas:
             text.set_fontfamily(list(fonts()))
             if max(text.get_text(), default="") > LATIN:  # those fonts seldom come in bold
                 text.set_fontweight("normal")
-        figure.alt = f"{self.title}. {last + '. ' if last else ''}{line}."
+        figure.alt = f"{self.title}. {last + '. ' if last else ''}{line}.".replace(TIED, " ")
         figure.data = frame
         return figure
 
@@ -368,14 +371,15 @@ def facts_line(made: Facts) -> str:
         parts += [f"{since:%Y-%m-%d} to {as_of:%Y-%m-%d} {made.tz}", f"as of {as_of:%Y-%m-%d %H:%M}"]
     else:
         parts.append(made.tz)
-    parts.append(_many(made.duplicates, "duplicate") + " dropped")
+    parts.append(many(made.duplicates, "duplicate") + " dropped")
     spans = _union((gap.start, gap.end) for gap in made.gaps)
     lost = sum(((end - start).total_seconds() for start, end in spans), 0.0)
-    parts.append(f"{_many(len(spans), 'gap')} of {seconds(lost)}" if spans else "no gaps")
-    return " · ".join([*parts, *made.notes])
+    parts.append(f"{many(len(spans), 'gap')} of {seconds(lost)}" if spans else "no gaps")
+    return " · ".join(part.replace(" ", TIED) if len(part) < 60 else part for part in [*parts, *made.notes])
 
 
-def _many(count: int, word: str) -> str:
+def many(count: int, word: str) -> str:
+    """A number of things."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from botbook.plots._canvas import NAMES, Canvas, Plot, Table, middle, share
 from botbook.plots._marks import Part, dots, end_labels, key_of_few, line, panels, ranked
-from botbook.plots._theme import MARKERS
+from botbook.plots._theme import DASHES, MARKERS
 
 __all__ = ["Rate", "picture"]
 
@@ -76,7 +76,8 @@ def _over_time(canvas: Canvas, rate: Rate) -> str:
         if len(found) <= BANDS:
             tops += _band(canvas, rate, part)
         few = [n < rate.few for n in table.pick(rate.of, rows)]
-        ends += line(canvas, canvas.ax, part, nth=k + MARKERS.index(rate.marker), hollow=few)
+        nth = k + MARKERS.index(rate.marker)
+        ends += line(canvas, canvas.ax, part, nth=nth, dash=DASHES[k], hollow=few)
         tops += part.values
     if rate.beside and len(found) == 1:
         rows, muted = next(iter(found.values())), canvas.theme.muted
