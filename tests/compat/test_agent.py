@@ -485,11 +485,11 @@ async def test_an_agent_that_nobody_holds_lets_go_of_its_connections(place):
     agent = place.agent()
     await agent.send_message(to_user_id="ann", content={"text": "x"})
     bot, held = agent._bot, weakref.ref(agent)
-    assert bot._parts.http._session is not None
+    assert bot._connection.parts.http._session is not None
     del agent
     await asyncio.to_thread(gc.collect)
     assert held() is None
-    assert bot._parts.http._session is None
+    assert bot._connection.parts.http._session is None
 
 
 async def test_an_agent_that_ran_is_not_held_either(place):

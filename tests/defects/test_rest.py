@@ -74,7 +74,7 @@ async def test_row_23_an_end_without_connection_leaves_no_session_open(store, cl
     await pass_until(clock, start.done, limit=12)
     with pytest.raises(ConnectError, match="nobody answers"):
         await start
-    assert bot._parts.http._session is None
+    assert bot._connection.parts.http._session is None
 
 
 async def test_row_24_a_refused_token_is_replaced_and_the_call_made_again(timed):
@@ -99,8 +99,9 @@ async def test_row_24_without_that_word_a_send_is_not_repeated_but_a_history_is(
     """A message that may have been taken is not sent twice."""
     timed.sim.fault("http", status=503, where="send")
     with pytest.raises(ApiError) as caught:
-        await timed.send("user:ann", "x")
+        await asyncio.wait_for(timed.send("user:ann", "x"), 5)
     assert caught.value.status == 503
+    assert len(sent(timed.sim, "send")) == 1
     timed.sim.fault("http", status=503, where="history")
     history = asyncio.create_task(timed.history("si_ann_cli_sim"))
     await pass_until(clock, history.done, limit=5)

@@ -137,8 +137,8 @@ async def test_row_31_eighty_answers_end_at_once_and_none_is_turned_away(bot):
     await asyncio.wait_for(asyncio.gather(*map(reply, range(80))), 20)
     frames = answer_frames(bot.sim, "completed")
     assert sorted(int(frame["event"]["markdown"]) for frame in frames) == list(range(80))
-    assert bot._outbox._waiting == {}
-    assert bot._outbox._runs == {}  # an answer that is over is forgotten
+    assert bot._connection.outbox._waiting == {}
+    assert bot._connection.outbox._runs == {}  # an answer that is over is forgotten
 
 
 @pytest.mark.parametrize(
