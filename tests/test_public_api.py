@@ -24,9 +24,8 @@ def test_all_is_sorted_and_true(name):
     module = importlib.import_module(name)
     names = getattr(module, "__all__", None)
     if names is None:
-        assert (
-            name.rpartition(".")[2].startswith("_") or module.__spec__.submodule_search_locations is not None
-        )
+        # The jail's launcher runs as a script, far from the package.
+        assert ".jail" in name or module.__spec__.submodule_search_locations is not None
         return
     assert list(names) == sorted(names, key=lambda n: (0 if n.isupper() else 1 if n[0].isupper() else 2, n))
     assert [missing for missing in names if not hasattr(module, missing)] == []
