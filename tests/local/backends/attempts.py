@@ -86,7 +86,7 @@ print("ESCAPED")"""),
     Row("open a disk", "files", "head -c 1 {disk} && echo ESCAPED"),
     Row("open memory", "files", "head -c 1 /dev/mem || head -c 1 /dev/kmem || head -c 1 /dev/port && echo ESCAPED"),
     Row("read the first process's memory", "files", "head -c 1 /proc/1/mem && echo ESCAPED"),
-    Row("read the first process's variables", "files", "cat /proc/1/environ | grep . && echo ESCAPED"),
+    Row("read the first process's variables", "files", "tr '\\0' '\\n' < /proc/1/environ | grep -v ^PATH= | grep . && echo ESCAPED"),
     Row("find a password in a variable", "files", "env | grep -i hunter2 && echo ESCAPED"),
     Row("read the machine's control groups", "files", "ls /sys/fs/cgroup/* && echo ESCAPED"),
     # processes

@@ -8,6 +8,7 @@ from typing import Final
 
 from botbook._errors import SandboxError
 from botbook._local.backends.base import Backend, Report
+from botbook._local.backends.bubblewrap import BubblewrapBackend
 from botbook._local.backends.native import NativeBackend
 from botbook._local.backends.unsafe import UnsafeBackend
 
@@ -16,6 +17,7 @@ __all__ = ["BACKENDS", "choose", "doctor"]
 #: In the order in which they are tried: what starts in milliseconds comes first.
 BACKENDS: Final[dict[str, Callable[[], Backend]]] = {
     "native": NativeBackend,
+    "bubblewrap": BubblewrapBackend,
 }
 
 

@@ -89,10 +89,14 @@ class Group:
             with contextlib.suppress(OSError):
                 _write(f"{path}/{name}", value)
 
-    def join(self) -> None:
-        """Put this process, and all that it will fork, into the groups."""
+    def join(self, pid: int = 0) -> None:
+        """Put a process, and all that it will fork, into the groups.
+
+        Args:
+            pid: 0 for this one.
+        """
         for path in {self._paths[controller] for controller in self.controllers}:
-            _write(f"{path}/cgroup.procs", str(os.getpid()))
+            _write(f"{path}/cgroup.procs", str(pid or os.getpid()))
 
     def oom_file(self) -> str:
         """Which file counts, in a line ``oom_kill N``, the kills for want of memory; "" if none does."""

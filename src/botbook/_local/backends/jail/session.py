@@ -12,6 +12,7 @@ import struct
 from typing import Any, NoReturn
 
 from . import cgroups, channel, kernel, nest
+from .measure import tree_bytes
 
 UID = 1000
 _SPACES = (
@@ -198,7 +199,7 @@ class Session:
 
     def _watch_memory(self) -> None:
         """Where no control group holds memory: end the largest nest of a session that takes too much."""
-        used = {pid: _tree_bytes(pid) for pid in self._nests.values()}
+        used = {pid: tree_bytes(pid) for pid in self._nests.values()}
         if used and sum(used.values()) > self._plan["watch_bytes"]:
             os.kill(max(used, key=lambda pid: used[pid]), signal.SIGUSR2)
 
@@ -301,21 +302,6 @@ def _map_owner(fd: int, owner: os.stat_result, uid: int) -> None:
         os.close(ready)
         os.close(gone)
         os.waitpid(helper, 0)
-
-
-def _tree_bytes(pid: int) -> int:
-    """Resident memory of a process and all below it, in bytes."""
-    total, todo = 0, [pid]
-    while todo:
-        one = todo.pop()
-        with contextlib.suppress(OSError, ValueError):
-            with open(f"/proc/{one}/statm", encoding="ascii") as file:
-                _, resident, shared, *_ = map(int, file.read().split())
-            total += (resident - shared) * os.sysconf("SC_PAGE_SIZE")
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/children", encoding="ascii") as file:
-                    todo += map(int, file.read().split())
-    return total
 
 
 def _tmpfs(target: str, *, size_mb: int, mode: str) -> None:
