@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +14,7 @@ from botbook._clock import Clock
 from botbook._data.frames import events_frame
 from botbook._errors import AgentBusy, AnswerError
 from botbook._lines import Line
+from botbook._net.loop import io_loop
 from botbook.events import ASSISTANT, Event
 
 if TYPE_CHECKING:
@@ -19,31 +22,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Questions"]
 
-#: Events of one answer that nobody has read, before the link is read more slowly.
+#: Events of one answer that nobody has read, before its line is read more slowly.
 UNREAD: Final = 2_000
 #: Longest silence in an answer, and longest answer, in seconds.
 SILENCE: Final = 60.0
 LONGEST: Final = 600.0
+#: Who waits is told so many seconds after the end of an answer, even if the disk takes no rows.
+GRACE: Final = 2.0
 
 
 class Asked:
     """A question, and its answer as it comes in.
 
     ``async for event in asked`` gives the events of the answer; awaiting it waits for the end. Both
-    raise `AnswerError` if it failed, with this object on it. Leaving the loop early, or cancelling,
-    stops the answer and leaves the link up.
+    raise `AnswerError` if it failed, with this object on it, and the trouble itself if the question
+    could not be asked. Leaving the loop early, cancelling, or `stop` stops the answer and leaves
+    the link up. What is left alone goes on by itself.
 
     Attributes:
         id: Id of the question; `Event.reply_to` of what belongs to it.
         question: What was asked.
-        text: The answer so far, markdown.
-        tools: Tool calls: dicts with name, arguments, result and error.
+        tools: Tool calls: dicts with id, name, arguments (a value, or text if it is no JSON), result
+            (None until it came) and error.
         thinking: What was thought aloud, where the gateway tells it apart.
         progress: News from inside tools: (text, share done from 0 to 1, or None).
-        files: Paths of files that the agent gave.
+        files: Paths of files that the agent gave, relative to its workspace.
         tokens: Tokens used, None until the end or where the gateway does not tell.
         seconds: From the question to the end, None until then.
-        error: Why it failed, or "".
+        error: Why it failed, code first, or "".
         done: Whether it is over.
         began: When it was asked, on the monotonic clock.
         heard_at: When something of it came last, on the same clock.
@@ -56,12 +62,11 @@ class Asked:
         *,
         began: float,
         hop: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]],
-        cancel: Callable[[Asked], Awaitable[None]],
+        cancel: Callable[[Asked], Coroutine[Any, Any, None]],
         watch: Callable[[Asked], None] | None = None,
     ) -> None:
         self.id = ident
         self.question = question
-        self.text = ""
         self.tools: list[dict[str, Any]] = []
         self.thinking = ""
         self.progress: list[tuple[str, float | None]] = []
@@ -75,10 +80,14 @@ class Asked:
         self._hop = hop
         self._cancel = cancel
         self._watch = watch
+        self._pieces: list[str] = []
+        self._arrived: list[str] = []
+        self._ending = False
         self._events: list[Event] = []
         self._read = 0
         self._problem: BaseException | None = None
         self._more = asyncio.Event()
+        self._over = asyncio.Event()
 
     def __repr__(self) -> str:
         state = f"failed: {self.error}" if self.error else "done" if self.done else "coming"
@@ -86,6 +95,11 @@ class Asked:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def text(self) -> str:
+        """The answer so far, markdown."""
+        return "".join(self._pieces)
 
     @property
     def events(self) -> pd.DataFrame:
@@ -97,30 +111,41 @@ class Asked:
         """Events that came and that no loop has taken; 0 where nobody iterates."""
         return len(self._events) - self._read if self._read else 0
 
+    def rest(self) -> list[Event]:
+        """Events that came and that no loop has taken."""
+        return self._events[self._read :]
+
     def __await__(self) -> Any:
         return self.whole().__await__()
 
     async def whole(self) -> Asked:
         """Wait for the end; the same as awaiting it."""
-        async for _ in self:
-            pass
+        try:
+            await self._hop(self._over.wait())
+        finally:
+            await self.stop()
+        self.check()
         return self
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        index = 0
-        try:
-            while events := await self._hop(self._after(index)):
-                for event in events:
-                    index += 1
-                    self._read = max(self._read, index)
-                    yield event
-        finally:
-            if not self.done:
-                await self._cancel(self)
+    async def stop(self) -> None:
+        """Stop the answer; nothing if it is over. The link stays up."""
+        if not self.done:
+            await self._hop(self._cancel(self))
+
+    #: So that ``contextlib.aclosing(bot.ask(…))`` works.
+    aclose = stop
+
+    def check(self) -> None:
+        """Raise what it failed with, if it is over and did."""
         if self._problem is not None:
             raise self._problem
         if self.error:
-            raise self._failure()
+            code = self.error.partition(":")[0]
+            kind = AgentBusy if "BUSY" in code.upper() else AnswerError
+            raise kind(f"the answer failed: {self.error}", answer=self, code=code)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return _Reader(self)
 
     async def _after(self, index: int) -> Sequence[Event]:
         """What came behind an index; nothing once it is over."""
@@ -128,9 +153,13 @@ class Asked:
             await self._more.wait()
         return self._events[index:]
 
-    def _failure(self) -> AnswerError:
-        kind = AgentBusy if "busy" in self.error.lower() else AnswerError
-        return kind(f"the answer failed: {self.error}", answer=self, code=self.error.partition(":")[0])
+    def arrive(self, event: Event) -> None:
+        """An event of the answer is on its way to the disk: what had arrived outlives a lost link."""
+        match event.type:
+            case "message.delta":
+                self._arrived.append(event.text)
+            case "message.edited":
+                self._arrived = [event.text]
 
     def take(self, event: Event, now: float) -> None:
         """One more event of the answer."""
@@ -138,22 +167,28 @@ class Asked:
         self._events.append(event)
         self._note(event)
         if event.type == "message.received" and event.role == ASSISTANT:
-            self.text = event.text or self.text
+            self._pieces = [event.text] if event.text else self._pieces
             self.tokens = event.tokens
             self._finish(event.error, now)
         self._tell()
 
     def refuse(self, problem: BaseException, now: float) -> None:
         """The question could not even be asked, or nobody waits any more."""
-        if not self.done:
-            self._problem = problem
-            self._finish(f"{type(problem).__name__}: {problem}", now)
-            self._tell()
+        if self.done:
+            return
+        code = type(problem).__name__
+        if isinstance(problem, AnswerError):
+            problem.answer = self
+            code = problem.code or code
+        self._problem = problem
+        self._finish(f"{code}: {problem}", now)
+        self._tell()
 
     def _finish(self, error: str, now: float) -> None:
         self.error = error
         self.seconds = now - self.began
         self.done = True
+        self._over.set()
 
     def _tell(self) -> None:
         more, self._more = self._more, asyncio.Event()
@@ -164,9 +199,9 @@ class Asked:
     def _note(self, event: Event) -> None:
         match event.type:
             case "message.delta":
-                self.text += event.text
+                self._pieces.append(event.text)
             case "message.edited":
-                self.text = event.text
+                self._pieces = [event.text]
             case "agent.tool_call":
                 call = {"id": event.message_id, "name": event.user_name, "arguments": _value(event.text)}
                 self.tools.append(call | {"result": None, "error": ""})
@@ -186,6 +221,47 @@ class Asked:
             found = {"id": event.message_id, "name": event.user_name, "arguments": None}
             self.tools.append(found)
         found |= {"result": _value(event.text), "error": event.error}
+
+
+class _Reader:
+    """One loop over the events of an answer.
+
+    An iterator and no generator: dropping it, as a ``break`` does, stops the answer at once and
+    not one turn of the loop later, when the next question may be under way already.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._taken = 0
+        self._waiting: deque[Event] = deque()
+
+    def __aiter__(self) -> _Reader:
+        return self
+
+    async def __anext__(self) -> Event:
+        asked = self._asked
+        if not self._waiting:
+            try:
+                self._waiting.extend(await asked._hop(asked._after(self._taken)))
+            except asyncio.CancelledError:
+                await asked.stop()
+                raise
+        if not self._waiting:
+            asked.check()
+            raise StopAsyncIteration
+        self._taken += 1
+        asked._read = max(asked._read, self._taken)
+        return self._waiting.popleft()
+
+    async def aclose(self) -> None:
+        """Stop the answer."""
+        await self._asked.stop()
+
+    def __del__(self) -> None:
+        if not self._asked.done:
+            work = self._asked._cancel(self._asked)
+            with contextlib.suppress(Exception):  # the loop has ended, and the answer with it
+                io_loop().submit(work)
 
 
 def _share(raw: Any) -> float | None:
@@ -212,6 +288,9 @@ class Questions:
         clock: Time.
         lost: Makes the row that ends an answer which will not come: (asked, error) → event.
         publish: Keeps such a row.
+
+    Attributes:
+        strays: Gets the rows that belong to no pending question; None where nobody wants them.
     """
 
     def __init__(
@@ -225,6 +304,8 @@ class Questions:
         self._lost = lost
         self._publish = publish
         self._open: dict[str, tuple[Asked, Line]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.strays: Callable[[Event], None] | None = None
 
     def add(self, asked: Asked, line: Line) -> None:
         """A question is on its way, by a line."""
@@ -236,14 +317,17 @@ class Questions:
         return line
 
     @property
-    def pending(self) -> int:
-        """Questions whose answer is coming."""
-        return len(self._open)
+    def pending(self) -> bool:
+        """Whether there is anybody to give events to."""
+        return bool(self._open) or self.strays is not None
 
     def stamped(self, event: Event) -> Event:
-        """The event that ends an answer, with the time it took."""
+        """An event that has arrived; the one that ends an answer with the time it took."""
         found = self._open.get(event.reply_to)
-        if found is None or event.type != "message.received" or event.latency_s is not None:
+        if found is None:
+            return event
+        found[0].arrive(event)
+        if event.type != "message.received" or event.latency_s is not None:
             return event
         return replace(event, latency_s=self._clock.monotonic() - found[0].began)
 
@@ -255,10 +339,17 @@ class Questions:
                 found[0].take(event, self._clock.monotonic())
                 if found[0].done:
                     self.drop(found[0])
+            elif self.strays is not None:
+                self.strays(event)
 
-    async def room(self) -> None:
-        """Wait until every reader has caught up; each has its own deadline, so this ends."""
-        while any(asked.unread > UNREAD for asked, _ in self._open.values()):
+    async def room(self, events: Sequence[Event] | None = None) -> None:
+        """Wait until the readers of these answers have caught up; each answer has its deadline, so this ends.
+
+        Args:
+            events: Of one line; a slow reader holds up its own line alone. Default: all answers.
+        """
+        ids = set(self._open) if events is None else {event.reply_to for event in events}
+        while any(self._open[ident][0].unread > UNREAD for ident in ids & self._open.keys()):
             await self._clock.sleep(0.02)
 
     def fail(self, line: Line, error: BaseException) -> None:
@@ -268,24 +359,54 @@ class Questions:
                 self.end(asked, f"{type(error).__name__}: {error}")
 
     def end(self, asked: Asked, error: str) -> None:
-        """End an answer by a row of our own, with what had arrived."""
-        self._publish([self._lost(asked, error)])
+        """End an answer by a row of our own, with what had arrived. The first reason counts."""
+        if asked._ending:
+            return
+        asked._ending = True
+        row = replace(self._lost(asked, error), text="".join(asked._arrived))
+        self._publish([row])
+        task = asyncio.get_running_loop().create_task(self._insist(asked, row))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _insist(self, asked: Asked, row: Event) -> None:
+        """The disk may take nothing at the moment: who waits is told all the same."""
+        await self._wait(asked, GRACE)
+        if not asked.done:
+            self.drop(asked)
+            asked.take(row, self._clock.monotonic())
+
+    async def _wait(self, asked: Asked, seconds: float) -> None:
+        """Wait for the end of an answer, or for a time."""
+        tasks = {asyncio.ensure_future(asked._over.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def expire(self, asked: Asked, *, silence: float, longest: float) -> str:
         """Wait until an answer is over, or has been silent or under way for too long.
+
+        Where a socket is a chat, the rest of an answer that was given up would stand before the
+        next one: such a line is opened anew.
 
         Returns:
             Why it was given up, or "" if it came to its end.
         """
         until = self._clock.monotonic() + longest
         while not asked.done:
-            now = self._clock.monotonic()
             due = min(until, asked.heard_at + silence)
-            if due <= now:
-                return (
-                    f"DeadlineExceeded: the answer took longer than {longest:g} s"
-                    if due == until
-                    else f"DeadlineExceeded: silence for {silence:g} s"
-                )
-            await self._clock.sleep(min(due - now, 1.0))
+            left = due - self._clock.monotonic()
+            if left <= 0:
+                why = f"longer than {longest:g} s" if due == until else f"silence for {silence:g} s"
+                return await self._given_up(asked, f"DeadlineExceeded: {why}")
+            await self._wait(asked, left)
         return ""
+
+    async def _given_up(self, asked: Asked, why: str) -> str:
+        _, line = self._open.get(asked.id, (None, None))
+        self.end(asked, why)
+        if line is not None and line.alone:
+            await line.link.renew("an answer was given up")
+        return why

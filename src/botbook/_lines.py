@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from botbook._clock import Clock
-from botbook._errors import NotSupported
-from botbook._net.link import Link
+from botbook._errors import AgentBusy, DeadlineExceeded, HandshakeError, NotSupported
+from botbook._net.link import Link, LinkState
 from botbook.wire.contract import Wire
 
 __all__ = ["Line", "Lines"]
 
 #: A chat that nobody has asked anything for so long is closed, in seconds.
 IDLE: Final = 300.0
+#: A question waits so long for a link that is being opened again, in seconds.
+REOPEN: Final = 10.0
+#: And so long for the rest of an answer that was stopped, before the link is opened anew, in seconds.
+LEFT_OVER: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -27,13 +31,20 @@ class Line:
         wire: The language.
         link: The connection.
         used_at: Last use, on the monotonic clock.
-        busy: Whether an answer is coming.
+        busy: How many answers are coming that somebody waits for.
+        alone: It takes one question at a time, and what comes belongs to no other.
     """
 
     wire: Wire
     link: Link
     used_at: float = 0.0
     busy: int = 0
+    alone: bool = False
+
+    @property
+    def left_over(self) -> bool:
+        """Whether the rest of an answer is coming that nobody waits for any more."""
+        return self.alone and not self.busy and bool(getattr(self.wire, "asking", ""))
 
 
 class Lines:
@@ -64,6 +75,7 @@ class Lines:
         self._chats: dict[str, Line] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        first.alone = open_chat is not None
 
     @property
     def chats(self) -> list[str]:
@@ -71,17 +83,23 @@ class Lines:
         return list(self._chats)
 
     async def get(self, chat: str | None) -> Line:
-        """The line of a chat, open.
+        """The line of a chat, open and free of left-overs.
 
         Args:
             chat: Which one; None for the first.
 
         Raises:
+            AgentBusy: Another client has the chat.
+            DeadlineExceeded: Its link is down, and did not come back in time.
             NotSupported: The gateway has no chats of their own.
             BotbookError: It cannot be opened, and why.
         """
         line = self.first if chat is None else await self._line(chat)
         line.used_at = self._clock.monotonic()
+        if line.left_over:
+            await self._clear(line)
+        if line.link.state is not LinkState.OPEN:
+            await self._reopened(line)
         return line
 
     async def _line(self, chat: str) -> Line:
@@ -91,10 +109,33 @@ class Lines:
             line = self._chats.get(chat)
             if line is None or line.link.state in ("failed", "stopped"):
                 line = self._open_chat(chat)
-                await line.link.start()
+                line.alone = True
+                await _started(line, chat)
                 self._chats[chat] = line
                 self._sweep()
             return line
+
+    async def _clear(self, line: Line) -> None:
+        """Let an answer that was stopped run out; one that goes on and on is cut off."""
+        until = self._clock.monotonic() + LEFT_OVER
+        while line.left_over and self._clock.monotonic() < until:
+            await self._clock.sleep(0.02)
+        if line.left_over:
+            await line.link.renew("the rest of an answer was not wanted")
+
+    async def _reopened(self, line: Line) -> None:
+        tasks = [
+            asyncio.ensure_future(line.link.wait_open()),
+            asyncio.ensure_future(self._clock.sleep(REOPEN)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise line.link.last_error or DeadlineExceeded(f"the link was not back within {REOPEN:g} s")
+            tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _sweep(self) -> None:
         if self._sweeper is None or self._sweeper.done():
@@ -118,3 +159,16 @@ class Lines:
         lines = [self.first, *self._chats.values()]
         self._chats.clear()
         await asyncio.gather(*(line.link.stop() for line in lines))
+
+
+async def _started(line: Line, chat: str) -> None:
+    try:
+        await line.link.start()
+    except HandshakeError as error:
+        if error.status != 403:  # how a busy chat looks from outside (protocols/agent.md, opening)
+            raise
+        raise AgentBusy(
+            f"chat {chat} is in use by another client",
+            code="BUSY",
+            hint="Close that one, or ask in another chat.",
+        ) from None

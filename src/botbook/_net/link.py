@@ -201,6 +201,17 @@ class Link:
             raise ConnectionLost(1006, f"the link is {self._state}")
         await self._transport.send(frame)
 
+    async def renew(self, reason: str) -> None:
+        """End this connection and open a new one; nothing where it is not open.
+
+        Args:
+            reason: A word to the peer.
+        """
+        if self._transport is not None and self._state is LinkState.OPEN:
+            await self._transport.close(1000, reason)
+            while self._state is LinkState.OPEN:
+                await self._changed.wait()
+
     async def stop(self) -> None:
         """End the link, from whatever it is doing, within 0.2 s. May be called again."""
         if self._task is None:
