@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from botbook._errors import BotbookError
+from botbook._errors import BotbookError, BotInterrupted
 from botbook._notebook.cells import CellLoop, lent
-from botbook._errors import BotInterrupted
 
 
 def test_a_bare_cell_connects_to_sim_and_says_so(cellar):

@@ -2,9 +2,8 @@ import time
 
 import pytest
 
-from botbook._errors import BotbookError, CommandError, ConnectionLost
+from botbook._errors import BotbookError, BotInterrupted, CommandError, ConnectionLost
 from botbook._notebook import magics, surface
-from botbook._errors import BotInterrupted
 
 TWINS = {"text/html", "text/markdown", "text/plain"}
 

@@ -51,6 +51,7 @@ _RULES: Final = (
     ".botbook.botbook caption{text-align:left;color:inherit;padding:2px 0}"
     f".botbook.botbook pre{{font-family:{_MONO};color:inherit;background:inherit;margin:4px 0;"
     "white-space:pre-wrap}.botbook.botbook p{margin:2px 0}"
+    "body[data-jp-theme-light=false] .botbook-plot,body.vscode-dark .botbook-plot{filter:brightness(1.4)}"
 )
 
 _CONTROL: Final = re.compile(
@@ -151,7 +152,7 @@ def frame(data: Any, *, columns: Sequence[str] = (), what: str = "rows", shown: 
     Args:
         data: The frame; its last rows are the newest.
         columns: Which ones, where they hold anything; default all.
-        what: What a row is, for the caption.
+        what: What the rows are, for the caption.
         shown: How many rows.
     """
     tail = data.tail(shown)
@@ -159,7 +160,8 @@ def frame(data: Any, *, columns: Sequence[str] = (), what: str = "rows", shown: 
     if columns:
         picked = {name: values for name, values in picked.items() if any(_cell(v) for v in values)}
     total = len(data)
-    caption = f"{total} {what}" if total <= shown else f"the newest {shown} of {total} {what}"
+    counted = f"{total} {what.removesuffix('s') if total == 1 else what}"
+    caption = counted if total <= shown else f"the newest {shown} of {counted}"
     if not total:
         return notice(f"No {what} yet.")
     return table(list(picked), zip(*picked.values(), strict=True), caption=caption)
@@ -242,8 +244,8 @@ def figure(drawn: Any) -> View:
     words = " ".join(clean(drawn.alt).split())
     data = frame(drawn.data, what="rows")
     image = (
-        f'<img alt="{escape(words)}" src="data:image/png;base64,{png}" style="max-width:100%"'
-        f' width="{round(drawn.get_figwidth() * drawn.dpi)}">'
+        f'<img class="botbook-plot" alt="{escape(words)}" src="data:image/png;base64,{png}"'
+        f' style="max-width:100%" width="{round(drawn.get_figwidth() * drawn.dpi)}">'
     )
     return View(
         box(f"{image}<details><summary>Data</summary>{data.html}</details>"),

@@ -205,7 +205,7 @@ def _ask(desk: Desk, command: commands.Ask) -> Outcome:
 
 def _handlers(desk: Desk, command: commands.Handlers) -> Outcome:
     data = desk.bot().handlers()
-    return Outcome(view=render.frame(data, what="handlers", shown=100), value=data)
+    return Outcome(view=render.frame(data, columns=list(data), what="handlers", shown=100), value=data)
 
 
 def _off(desk: Desk, command: commands.Off) -> Outcome:

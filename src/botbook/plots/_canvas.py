@@ -43,6 +43,11 @@ STEPS: Final = {
 #: A space at which no line breaks.
 TIED: Final = "\u00a0"
 LATIN: Final = "\u2e80"
+#: A transparent picture is brighter where the host tells that its paper is dark: Lab, Notebook 7, VS Code.
+ON_DARK: Final = (
+    "<style>body[data-jp-theme-light=false] .botbook-plot,body.vscode-dark .botbook-plot"
+    "{filter:brightness(1.4)}</style>"
+)
 NAMES: Final = {
     "s": "second",
     "10s": "10 seconds",
@@ -84,6 +89,7 @@ class Plot(Figure):
         image = base64.b64encode(self.png()).decode()
         width = round(self.get_figwidth() * self.dpi)
         words = self.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+        mark, rule = ("", "") if self.get_facecolor()[3] else (' class="botbook-plot"', ON_DARK)
         return {
             "text/plain": self.alt,
             "image/png": image,
@@ -354,8 +360,9 @@ class Canvas:
         for ax in figure.axes:
             ax.tick_params(labelfontfamily=list(fonts()))
         for text in figure.findobj(Text):
-            text.set_fontfamily(list(fonts()))
-            if max(text.get_text(), default="") > LATIN:  # those fonts seldom come in bold
+            foreign = max(text.get_text(), default="") > LATIN
+            text.set_fontfamily(list(fonts()) if foreign else fonts()[0])
+            if foreign:  # those fonts seldom come in bold, and matplotlib would complain
                 text.set_fontweight("normal")
         figure.alt = f"{self.title}. {last + '. ' if last else ''}{line}.".replace(TIED, " ")
         figure.data = frame

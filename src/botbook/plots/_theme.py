@@ -38,6 +38,8 @@ CJK: Final = (
     "Malgun Gothic",
 )
 
+_BOLD: Final = frozenset({"bold", "700"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
@@ -149,7 +151,7 @@ def style(theme: str = "auto") -> dict[str, Any]:
         "axes.spines.top": False,
         "axes.titlecolor": chosen.ink,
         "axes.titlelocation": "left",
-        "axes.titleweight": "bold",
+        "axes.titleweight": "bold" if all_bold() else "normal",
         "figure.constrained_layout.use": True,
         "figure.dpi": 110,
         "figure.facecolor": paper,
@@ -174,6 +176,15 @@ def fonts() -> tuple[str, ...]:
 
     installed = set(font_manager.get_font_names())
     return ("DejaVu Sans", *(name for name in CJK if name in installed))
+
+
+@cache
+def all_bold() -> bool:
+    """Whether each of `fonts` comes in bold; matplotlib complains about one that does not."""
+    from matplotlib import font_manager
+
+    bold = {font.name for font in font_manager.fontManager.ttflist if str(font.weight) in _BOLD}
+    return bold.issuperset(fonts())
 
 
 def mixed(color: str, other: str, share: float) -> str:
