@@ -93,8 +93,8 @@ class Plot(Figure):
         return {
             "text/plain": self.alt,
             "image/png": image,
-            "text/html": f'<img alt="{words}" style="max-width:100%" width="{width}"'
-            f' src="data:image/png;base64,{image}">',
+            "text/html": f'<img alt="{words}"{mark} style="max-width:100%" width="{width}"'
+            f' src="data:image/png;base64,{image}">{rule}',
         }
 
 
