@@ -138,10 +138,10 @@ def test_retention_is_what_plain_python_counts(rows, tz, freq, by, unbounded):
     for r in made:
         late = r["period"] == len(periods) - 1 - periods.index(r["cohort"])
         assert r["unfinished"] == late, "only the last period can be open"
-        assert rounded(r["rate"]) == (None if late else rounded(r["active"] / r["users"]))
+        assert rounded(r["retained_rate"]) == (None if late else rounded(r["active"] / r["users"]))
         low, high = (None, None) if late else wilson(r["active"], r["users"])
-        assert (rounded(r["rate_low"]) or 0) == pytest.approx(low or 0, abs=1e-7)
-        assert (rounded(r["rate_high"]) or 0) == pytest.approx(high or 0, abs=1e-7)
+        assert (rounded(r["retained_low"]) or 0) == pytest.approx(low or 0, abs=1e-7)
+        assert (rounded(r["retained_high"]) or 0) == pytest.approx(high or 0, abs=1e-7)
 
 
 @settings(max_examples=KINDS_EXAMPLES, deadline=None)

@@ -1,8 +1,13 @@
-"""Metrics of chats: pure functions, frame in, small frame out."""
+"""Metrics of chats: pure functions, frame in, small frame out.
+
+A frame of events is pandas, polars, pyarrow, a DuckDB relation or anything narwhals reads; the answer is
+pandas or polars where the events were, else pyarrow. Each answer carries its `Facts`. The definitions
+are those of bots.md 3; docs/metrics.md lists them with every column.
+"""
 
 from __future__ import annotations
 
-from botbook.metrics._facts import Facts, Gap, facts
+from botbook.metrics._facts import Facts, Gap, attach, facts
 from botbook.metrics.contrast import compare, terms
 from botbook.metrics.links import connection_health
 from botbook.metrics.people import active_users, retention, user_growth
@@ -22,6 +27,7 @@ __all__ = [
     "Facts",
     "Gap",
     "active_users",
+    "attach",
     "compare",
     "connection_health",
     "containment",

@@ -145,8 +145,8 @@ def retention(
 
     Returns:
         One row per group, cohort and period: the columns of `by`, cohort, cohort_start (UTC), period
-        (k), users (the cohort, the denominator), active (the numerator), rate, rate_low and rate_high
-        (Wilson 95 %), unfinished.
+        (k), users (the cohort, the denominator), active (the numerator), retained_rate, retained_low and
+        retained_high (Wilson 95 %), unfinished.
 
     Raises:
         ConfigError: A column is missing, or a parameter is wrong.
@@ -270,9 +270,9 @@ def _cohorts(
     made.text("cohort", [cut.labels[first] for _, first, _ in order] if cut else [])
     made.time("cohort_start", [int(cut.edges[first]) for _, first, _ in order] if cut else [])
     made.count("period", [k for _, _, k in order]).count("users", of).count("active", hits)
-    made.number("rate", [NAN if open_ else rate(hit, n) for hit, n, open_ in counts])
+    made.number("retained_rate", [NAN if open_ else rate(hit, n) for hit, n, open_ in counts])
     ends = [(NAN, NAN) if open_ else wilson(hit, n) for hit, n, open_ in counts]
-    made.number("rate_low", [low for low, _ in ends]).number("rate_high", [high for _, high in ends])
+    made.number("retained_low", [low for low, _ in ends]).number("retained_high", [high for _, high in ends])
     return made.flag("unfinished", late), sum(sizes.values())
 
 

@@ -107,7 +107,7 @@ class Table:
         needs: Columns that must be there.
 
     Raises:
-        ConfigError: It is not the frame of that metric.
+        ConfigError: It is not the frame of that metric, or its facts were lost.
     """
 
     def __init__(self, frame: Any, *, metric: str, needs: Iterable[str]) -> None:
@@ -126,7 +126,7 @@ class Table:
             )
         self.names: list[str] = opened.columns
         self.columns: dict[str, list[Any]] = {name: opened[name].to_list() for name in opened.columns}
-        self.facts = facts(frame) or Facts(metric=metric, notes=("the facts of this frame were lost",))
+        self.facts = _facts(frame, metric)
 
     def __getitem__(self, name: str) -> list[Any]:
         return self.columns[name]
@@ -367,6 +367,15 @@ class Canvas:
         figure.alt = f"{self.title}. {last + '. ' if last else ''}{line}.".replace(TIED, " ")
         figure.data = frame
         return figure
+
+
+def _facts(frame: Any, metric: str) -> Facts:
+    if made := facts(frame):
+        return made
+    raise ConfigError(
+        f"plots.{metric} needs to know what the frame was made from, and its facts were lost on the way",
+        hint="`botbook.metrics.attach(frame, botbook.metrics.facts(before))` ties them to it again.",
+    )
 
 
 def facts_line(made: Facts) -> str:

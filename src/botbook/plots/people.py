@@ -120,7 +120,9 @@ def retention(frame: Any, *, theme: str = "auto", title: str | None = None) -> P
     Raises:
         ConfigError: It is not that frame, or there is no such theme.
     """
-    table = Table(frame, metric="retention", needs=["cohort", "period", "users", "rate", "unfinished"])
+    table = Table(
+        frame, metric="retention", needs=["cohort", "period", "users", "retained_rate", "unfinished"]
+    )
     freq = NAMES[table.facts.freq]
     found = panels(table, "users", most=1) if len(table) else {}
     name, rows = next(iter(found.items()), ("", []))
@@ -135,7 +137,7 @@ def retention(frame: Any, *, theme: str = "auto", title: str | None = None) -> P
     for row in rows:
         if (cohort := table["cohort"][row]) in sizes:
             where = (cohorts.index(cohort), table["period"][row])
-            values[where[0]][where[1]] = table["rate"][row]
+            values[where[0]][where[1]] = table["retained_rate"][row]
             sizes[cohort] = table["users"][row]
             hatched += [where] if table["unfinished"][row] else []
     ax = canvas.ax
@@ -156,4 +158,4 @@ def _last_cohort(table: Table, rows: list[int]) -> str:
     if not known:
         return ""
     row = known[-1]
-    return f"cohort {table['cohort'][row]}: {share(table['rate'][row])} of {table['users'][row]:,} after 1"
+    return f"cohort {table['cohort'][row]}: {share(table['retained_rate'][row])} of {table['users'][row]:,} after 1"
