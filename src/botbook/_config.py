@@ -228,8 +228,10 @@ def settings(
     }
     values |= {key: value for key, value in table.items() if value not in (None, "")}
     values |= {key: value for key, value in given.items() if value not in (None, "")}
-    for key in SECRETS & known:
-        secret = values.get(key) or _from_keyring(gateway, profile or gateway, key)
+    for key in SECRETS:
+        secret = values.get(key)
+        if not secret and key in ENVIRONMENT.get(gateway, {}):  # one that this gateway knows
+            secret = _from_keyring(profile or gateway, key)
         values[key] = Secret(secret) if isinstance(secret, str) else secret
     values.setdefault("name", profile or gateway)
     values.setdefault("base_url", DEFAULT_BASE_URL.get(gateway, ""))
@@ -249,10 +251,8 @@ def _profile_table(gateway: str, profile: str, path: Path | None) -> dict[str, A
     return table
 
 
-def _from_keyring(gateway: str, profile: str, key: str) -> str | None:
+def _from_keyring(profile: str, key: str) -> str | None:
     """A secret from the system's keyring, if the extra is installed and holds one."""
-    if gateway == "sim":
-        return None
     try:
         import keyring
     except ImportError:

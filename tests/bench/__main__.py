@@ -128,17 +128,44 @@ def reconnects():
         print(f"  {client:8} {', '.join(f'{gap:.2f}' for gap in gaps)}")
 
 
+def frame():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.frame"], capture_output=True, text=True, check=True, timeout=300
+    )
+    found = json.loads(done.stdout)
+    print(f"\nevents() with {found['rows']:,} rows and one new: {found['one_new_ms']:.1f} ms (median of 20)")
+    print(f"memory per million live events: {found['grown_mb']:.0f} MB")
+
+
+def load_ext(count):
+    """`%load_ext botbook` over a shell that is there already, each in a process of its own."""
+    script = (
+        "from IPython.core.interactiveshell import InteractiveShell as S; import time; s = S.instance();"
+        "s.run_cell('1'); t = time.perf_counter(); s.run_line_magic('load_ext', 'botbook');"
+        "print(time.perf_counter() - t)"
+    )
+    figures = []
+    for _ in range(count):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        figures.append(float(done.stdout.split()[-1]))
+    print(f"\n%load_ext botbook: {median(figures) * 1000:.0f} ms (median of {count})")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--only", choices=["queued", "burst", "imports", "reconnects", "frame"], default=None)
+    parser.add_argument(
+        "--only", choices=["queued", "burst", "imports", "reconnects", "frame", "load"], default=None
+    )
     given = parser.parse_args()
     cases = {
         "queued": lambda: queued(given.rounds, given.events),
         "burst": lambda: burst(given.rounds),
         "imports": lambda: imports(2 * given.rounds),
         "reconnects": reconnects,
+        "frame": frame,
+        "load": lambda: load_ext(2 * given.rounds),
     }
     for name, case in cases.items():
         if given.only in (None, name):

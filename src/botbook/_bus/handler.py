@@ -132,6 +132,8 @@ class Handler:
     def bind(self, event: Event, extra: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of one call."""
         args = (event,) if self._first else ()
+        if not self._wanted:
+            return args, {}
         return args, {
             name: extra[name] if name in extra else event if name == "event" else getattr(event, name)
             for name in self._wanted
