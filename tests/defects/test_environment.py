@@ -150,7 +150,8 @@ async def test_row_19_no_secret_is_logged_with_the_root_logger_at_debug(store):
                 await bot.history("si_ann_cli_sim")
             secrets = [*tokens, world.miti.app_secret]
             assert secrets[0]
-            shown = [repr(bot.settings), repr(bot._connection._tokens), repr(bot._connection.link), str(bot.status())]
+            link = bot._connection
+            shown = [repr(bot.settings), repr(link._tokens), repr(link.link), str(bot.status())]
     finally:
         root.removeHandler(everything)
         root.setLevel(level)
