@@ -22,6 +22,10 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,dev]'
 	touch $@
 
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,dev,browser]'
+	touch $@
+
 $(VENV)/.lab: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run,lab]'
 	touch $@
@@ -42,17 +46,23 @@ check: $(VENV)/.dev ## style, types and import directions
 	$(BIN)/lint-imports
 
 notebooks: $(VENV)/.dev ## run every notebook from top to bottom
-	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=120 notebooks
+	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; \
+	BOTBOOK_STORE="$$kept/journal.sqlite" $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=120 notebooks
 
-browser: $(VENV)/.dev ## the tests in a real browser
+# A browser that is there, or that CHROMIUM names; else Debian's own, where we may install it.
+browser: $(VENV)/.browser ## the tests in a real browser; pictures go to build/browser
+	@command -v "$${CHROMIUM:-chromium}" chromium-browser google-chrome google-chrome-stable >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } \
+	  || { echo "make browser needs Chromium: install it, or name one: make browser CHROMIUM=/path/to/it" >&2; exit 1; }
 	$(BIN)/python -m pytest -q -m browser tests/browser
 
 bench: $(VENV)/.dev ## speed, as ratios against peers in the same run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'miti-agent-sdk==0.1.4'
 	$(BIN)/python -m tests.bench
 
-live: $(VENV)/.dev ## against the official SDKs and real peers; installs them itself
-	$(BIN)/python -m pytest -q -m live tests/live
+live: $(VENV)/.dev ## against official SDKs, real peers and an old kernel; installs them itself
+	$(BIN)/python -m pytest -q -m live tests/live tests/kernel
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(OUT) .live .pytest_cache .mypy_cache .ruff_cache .hypothesis

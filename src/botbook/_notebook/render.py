@@ -51,7 +51,7 @@ _RULES: Final = (
     ".botbook.botbook caption{text-align:left;color:inherit;padding:2px 0}"
     f".botbook.botbook pre{{font-family:{_MONO};color:inherit;background:inherit;margin:4px 0;"
     "white-space:pre-wrap}.botbook.botbook p{margin:2px 0}"
-    "body[data-jp-theme-light=false] .botbook-plot,body.vscode-dark .botbook-plot{filter:brightness(1.4)}"
+    "body[data-jp-theme-light=false] .botbook-plot,body.vscode-dark .botbook-plot{filter:brightness(1.2)}"
 )
 
 _CONTROL: Final = re.compile(

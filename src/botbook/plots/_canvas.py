@@ -46,7 +46,7 @@ LATIN: Final = "\u2e80"
 #: A transparent picture is brighter where the host tells that its paper is dark: Lab, Notebook 7, VS Code.
 ON_DARK: Final = (
     "<style>body[data-jp-theme-light=false] .botbook-plot,body.vscode-dark .botbook-plot"
-    "{filter:brightness(1.4)}</style>"
+    "{filter:brightness(1.2)}</style>"
 )
 NAMES: Final = {
     "s": "second",
