@@ -16,7 +16,7 @@ import pytest
 from botbook._errors import SandboxError
 from botbook._local import backends, box_server
 from botbook._local.backends import layout, native, native_cell
-from botbook._local.backends.base import CellPlan, Command
+from botbook._local.backends.base import PROTECTIONS, CellPlan, Command
 from botbook._local.backends.native import NativeBackend
 from botbook._local.backends.unsafe import UnsafeBackend
 from botbook._local.execution import collect, tree_bytes
@@ -41,10 +41,7 @@ async def run(cell, script: str, *, timeout: float = 10.0, **command):
 
 def working() -> list[str]:
     """Those whose programs are there; whether they work is for the tests to say."""
-    return [name for name in backends.BACKENDS if name == "native" or shutil.which(PROGRAMS[name])]
-
-
-PROGRAMS = {"bubblewrap": "bwrap"}
+    return ["native", *(["bubblewrap"] if shutil.which("bwrap") else [])]
 
 
 @pytest.fixture
@@ -198,6 +195,13 @@ async def test_many_sessions_at_once(each) -> None:
         return bytes(outcome.stdout.data)
 
     assert await asyncio.gather(*map(one, range(20))) == [f"{at}\n".encode() for at in range(20)]
+
+
+async def test_it_says_what_it_holds(each) -> None:
+    report = await each.probe()
+    assert report.available, report.reason
+    assert [one.name for one in report.protections] == list(PROTECTIONS)
+    assert all(one.how for one in report.protections)
 
 
 async def test_a_mount_appears_later(each, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from botbook._errors import SandboxError
 from botbook._local.backends.base import Backend, Report
 from botbook._local.backends.bubblewrap import BubblewrapBackend
+from botbook._local.backends.container import DockerBackend, PodmanBackend
 from botbook._local.backends.native import NativeBackend
 from botbook._local.backends.unsafe import UnsafeBackend
 
@@ -18,6 +19,8 @@ __all__ = ["BACKENDS", "choose", "doctor"]
 BACKENDS: Final[dict[str, Callable[[], Backend]]] = {
     "native": NativeBackend,
     "bubblewrap": BubblewrapBackend,
+    "docker": DockerBackend,
+    "podman": PodmanBackend,
 }
 
 
