@@ -536,11 +536,13 @@ async def test_the_end_says_goodbye(backend: FakeBackend) -> None:
     assert backend.cells["s"].ended.is_set()
 
 
-async def test_doctor_tells_what_holds(world: Served) -> None:
+async def test_doctor_tells_what_holds(world: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botbook._local.backends.BACKENDS", {"other": lambda: FakeBackend(available=False)})
     async with world.raw() as raw:
-        report = (await raw.data("box_doctor"))["report"]
+        (report,) = (await raw.data("box_doctor"))["reports"]
         assert report["backend"] == "fake"
         assert {"name": "memory", "on": True, "how": "said so"} in report["protections"]
+        assert len((await raw.data("box_doctor", {"all": True}))["reports"]) == 1  # itself it knows
 
 
 async def test_a_session_ended_while_it_starts_leaves_nothing(world: Served, backend: FakeBackend) -> None:

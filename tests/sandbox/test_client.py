@@ -121,6 +121,29 @@ async def test_the_dialect_is_found_by_asking(peer: Peer) -> None:
         assert peer.headers["X-LangBot-Box-Control-Token"] == "secret"
 
 
+async def test_a_row_for_each_command(peer: Peer) -> None:
+    peer.answers["box_exec"] = done(stdout="é", duration_ms=5)
+    rows: list[dict] = []
+    async with AsyncBox(peer.url, audit=rows.append) as box:
+        await box.exec("x" * 300)
+    assert [rows[0][key] for key in ("session", "exit_code", "stdout_bytes", "duration_ms", "backend")] == [
+        "default",
+        0,
+        2,
+        5,
+        "x",
+    ]
+    assert len(rows[0]["cmd"]) == 200
+
+
+async def test_doctor_names_what_does_not_work(box: AsyncBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = FakeBackend(available=False)
+    made.name = "other"
+    monkeypatch.setattr("botbook._local.backends.BACKENDS", {"other": lambda: made})
+    rows = await box.doctor(every=True)
+    assert rows[-1] == {"backend": "other", "protection": "", "on": False, "how": "there is no kernel"}
+
+
 async def test_our_own_runtime_is_asked_for_more(box: AsyncBox) -> None:
     assert await box.open() == "botbook"
     assert await box.keeps_files()

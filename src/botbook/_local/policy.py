@@ -6,10 +6,10 @@ each directory `MountRoots.resolve`.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import posixpath
-import pwd
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -94,7 +94,11 @@ def _inside(path: str, root: str) -> bool:
 
 
 def _homes() -> set[str]:
-    listed = {entry.pw_dir for entry in pwd.getpwall()} | {str(Path.home())}
+    listed = {str(Path.home())}
+    with contextlib.suppress(ImportError):  # there is none on Windows
+        import pwd
+
+        listed |= {entry.pw_dir for entry in pwd.getpwall()}
     return {os.path.realpath(home) for home in listed if home not in ("", "/", "/nonexistent")}
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from botbook._clock import SYSTEM, Clock
 from botbook._errors import SandboxError
+from botbook._local.backends import doctor
 from botbook._local.backends.base import Backend, Report
 from botbook._local.boxes import Boxes, Key, Limits, Session
 from botbook._local.execution import OnOutput, Outcome
@@ -128,8 +129,12 @@ class BoxRuntime:
             **({"unsafe_direct_execution": True} if report.backend == "unsafe" else {}),
         }
 
-    async def _doctor(self, _: Caller, __: Request) -> dict[str, Any]:
-        return {"report": asdict(await self.report())}
+    async def _doctor(self, _: Caller, request: Request) -> dict[str, Any]:
+        """What holds here; on request also what the other backends could do, each of which is tried."""
+        reports = [await self.report()]
+        if _data(request).get("all") is True:
+            reports += [one for one in await doctor() if one.backend != self._backend.name]
+        return {"reports": [asdict(one) for one in reports]}
 
     async def _init(self, _: Caller, request: Request) -> dict[str, Any]:
         """Configure: it can narrow what the operator gave, never widen it."""

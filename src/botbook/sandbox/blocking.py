@@ -92,9 +92,9 @@ class Box:
         """See `AsyncBox.get`."""
         return self._run(self.aio.get(src, dst, **options))
 
-    def doctor(self) -> list[dict[str, Any]]:
+    def doctor(self, *, every: bool = False) -> list[dict[str, Any]]:
         """See `AsyncBox.doctor`."""
-        return self._run(self.aio.doctor())
+        return self._run(self.aio.doctor(every=every))
 
     def skill(self, verb: str, **data: Any) -> dict[str, Any]:
         """See `AsyncBox.skill`."""

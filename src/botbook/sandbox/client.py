@@ -6,7 +6,7 @@ import asyncio
 import base64
 import pkgutil
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -43,6 +43,7 @@ DEFAULT_SESSION: Final = "default"
 DEFAULT_TIMEOUT: Final = 30
 #: What a reply may take longer than its command, in seconds; a runtime may have to start a container.
 _SLACK: Final = 60.0
+_SHOWN_CMD: Final = 200
 _WHOLE_OUTPUT: Final = 8 * 1024 * 1024
 
 
@@ -64,6 +65,8 @@ class AsyncBox:
         mount_roots: Embedded runtime only: directories below which sessions may mount.
         backend: Embedded runtime only: name of a backend; "" for the best.
         unsafe: Embedded runtime only: run commands with NO protection where no backend works.
+        audit: Called with a row for each command, on the loop's thread: session, cmd (cut), status,
+            exit_code, duration_ms, stdout_bytes, stderr_bytes, backend.
         home: Loop that holds the sockets; default the shared IO loop.
 
     Raises:
@@ -83,6 +86,7 @@ class AsyncBox:
         mount_roots: Sequence[str] = (),
         backend: str = "",
         unsafe: bool = False,
+        audit: Callable[[dict[str, Any]], object] | None = None,
         home: LoopThread | None = None,
     ) -> None:
         found = settings("box", base_url=url, token=token)
@@ -97,6 +101,7 @@ class AsyncBox:
         self._own: tuple[str, Secret] | None = None
         self._specs: dict[str, Spec] = {}
         self._link: BoxLink | None = None
+        self._audit = audit
         self.home = home or io_loop()
 
     # ------------------------------------------------------------ connection
@@ -281,6 +286,8 @@ class AsyncBox:
         )
         self._remember(wanted)
         result = ExecResult.from_json(data)
+        if self._audit is not None:
+            self._audit(_row(cmd, result))
         if on_output is not None and "stream" not in added:
             for name in ("stdout", "stderr"):
                 if text := getattr(result, name):
@@ -424,21 +431,22 @@ class AsyncBox:
     # ------------------------------------------------------------ the runtime
 
     @at_home
-    async def doctor(self) -> list[dict[str, Any]]:
+    async def doctor(self, *, every: bool = False) -> list[dict[str, Any]]:
         """Rows of ``backend``, ``protection``, ``on``, ``how``: what is in force.
 
-        Only the embedded runtime tells; elsewhere there is one row with the backend's name.
+        Only the embedded runtime tells; elsewhere there is one row with the backend's name. A backend that
+        does not work has one row, with the reason.
+
+        Args:
+            every: Also what the other backends could do on this machine; each is tried.
         """
         link = self._connected()
         if (await link.ready()).name != "botbook":
             said = await link.call("box_get_backend_info")
             name = said.get("name")
             return [{"backend": name, "protection": "", "on": None, "how": "this runtime does not tell"}]
-        report = (await link.call("box_doctor"))["report"]
-        return [
-            {"backend": report["backend"], "protection": one["name"], "on": one["on"], "how": one["how"]}
-            for one in report["protections"]
-        ]
+        reports = (await link.call("box_doctor", {"all": every}))["reports"]
+        return [row for report in reports for row in _rows(report)]
 
     @at_home
     async def skill(self, verb: str, **data: Any) -> dict[str, Any]:
@@ -466,3 +474,26 @@ def _rpc_url(url: str) -> str:
     """The control socket's address; the path is added where only a host was named."""
     url = checked_url(url, schemes=("ws", "wss"))
     return url if url.endswith("/rpc/ws") else f"{url}/rpc/ws"
+
+
+def _row(cmd: str, result: ExecResult) -> dict[str, Any]:
+    return {
+        "session": result.session,
+        "cmd": cmd[:_SHOWN_CMD],
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "duration_ms": result.duration_ms,
+        "stdout_bytes": len(result.stdout.encode("utf-8", "surrogatepass")),
+        "stderr_bytes": len(result.stderr.encode("utf-8", "surrogatepass")),
+        "backend": result.backend,
+    }
+
+
+def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    name = report["backend"]
+    if not report["available"]:
+        return [{"backend": name, "protection": "", "on": False, "how": report["reason"]}]
+    return [
+        {"backend": name, "protection": one["name"], "on": one["on"], "how": one["how"]}
+        for one in report["protections"]
+    ]

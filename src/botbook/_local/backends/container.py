@@ -159,7 +159,8 @@ def _run_arguments(name: str, plan: CellPlan) -> list[str]:
     parts = ["run", "--detach", "--rm", "--name", name, "--label", f"{_LABEL}={os.getpid()}"]
     parts += ["--hostname", "box", "--user", f"{_UID}:{_UID}", "--cap-drop", "ALL"]
     parts += ["--security-opt", "no-new-privileges", "--pids-limit", str(spec.pids_limit + 4)]
-    parts += ["--memory", f"{spec.memory_mb + disk}m", "--memory-swap", f"{spec.memory_mb + disk}m"]
+    memory = f"{spec.memory_mb + spec.workspace_quota_mb}m"  # what lies in a tmpfs counts
+    parts += ["--memory", memory, "--memory-swap", memory]
     parts += ["--cpus", f"{spec.cpus:g}", "--ulimit", "core=0", "--ulimit", "nofile=1024:1024"]
     parts += ["--network", "none"] if spec.network == "off" else []
     parts += ["--read-only"] if spec.read_only_rootfs else []
