@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -12,57 +11,14 @@ import pytest
 
 from botbook._clock import FakeClock
 from botbook._errors import ConfigError, ConnectionLost, HandshakeError, LocalProtocolError
+from botbook._local.query import Query
 from botbook._local.server import Server, serve
 from botbook._local.world import World
 from botbook._net.http import AiohttpHttp
 from botbook._net.transport import Transport, open_websocket
-from botbook.actions import Ask
-from botbook.events import Event
-from botbook.wire.agent import AgentWire
-from botbook.wire.contract import HttpRequest, Opening, Ready, Wire
+from botbook.wire.contract import HttpRequest, Opening
 from botbook.wire.langbot import LangBotWire
-
-AT = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-def wires(world: World, base: str = "http://localhost") -> dict[str, Wire]:
-    """A client's wire for the agent and for LangBot."""
-    known = world.credentials(base, gateway="langbot")
-    return {
-        "agent": AgentWire(base_url=world.credentials(base, gateway="agent")["base_url"]),
-        "langbot": LangBotWire(
-            base_url=known["base_url"], pipeline=known["pipeline_uuid"], workspace=known["workspace_uuid"]
-        ),
-    }
-
-
-async def heard(wire: Wire, transport: Transport, until: Any) -> list[Any]:
-    """What comes until something is among it."""
-    seen: list[Any] = []
-    async with asyncio.timeout(5):
-        while not any(until(item) for item in seen):
-            seen += [item for frame in await transport.receive() for item in wire.receive(frame, at=AT)]
-    return seen
-
-
-async def opened(wire: Wire, dial: Any, token: str | None) -> Transport:
-    opening = wire.opening(token)
-    transport = await dial(opening)
-    for frame in opening.frames:
-        await transport.send(frame)
-    await heard(wire, transport, lambda item: item == Ready())
-    return transport
-
-
-async def asked(wire: Wire, transport: Transport, text: str = "1 + 1") -> Event:
-    (frame, *_) = wire.send(Ask(id="q", text=text), at=AT)
-    await transport.send(frame)
-    seen = await heard(wire, transport, is_answer)
-    return next(item for item in seen if is_answer(item))
-
-
-def is_answer(item: Any) -> bool:
-    return isinstance(item, Event) and item.type == "message.received" and item.reply_to == "q"
+from tests.local.talk import asked, heard, opened, wires
 
 
 @pytest.fixture
@@ -156,10 +112,10 @@ async def test_ratings_from_any_thread(fast):
         fast.rate, 2, user="bob", content="not what I asked", reasons=[2, 4], feedback_id="f"
     )
     assert feedback_id == "f"
-    (row,) = fast.langbot.records.page("feedback", {})["feedback"]
+    (row,) = fast.langbot.records.page("feedback", Query())["feedback"]
     assert (row["feedback_type"], row["user_id"], row["inaccurate_reasons"]) == (2, "bob", '["2", "4"]')
     fast.reset()
-    assert fast.langbot.records.page("feedback", {})["total"] == 0
+    assert fast.langbot.records.page("feedback", Query())["total"] == 0
 
 
 @pytest.mark.parametrize(

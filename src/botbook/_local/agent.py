@@ -12,6 +12,7 @@ from botbook._errors import ConfigError, ConnectionLost, RemoteProtocolError
 from botbook._local.agent_persona import PERSONAS, steps
 from botbook._local.mischief import Fault, FaultKind, nearest
 from botbook._local.peer import Peer
+from botbook._local.query import Query
 from botbook._local.record import SentLog
 from botbook._local.replies import tokens
 from botbook._local.session import Socket
@@ -103,9 +104,7 @@ class AgentGateway(Peer):
         """Whether a path is a chat."""
         return _chat_of(path) is not None
 
-    async def upgrade(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Response | None:
+    async def upgrade(self, path: str, query: Query, headers: Mapping[str, str]) -> Response | None:
         """Decide on a socket: a chat takes one client.
 
         Args:
@@ -127,7 +126,7 @@ class AgentGateway(Peer):
         return refusal
 
     async def handle(
-        self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Mapping[str, str], query: Query, body: bytes
     ) -> Response:
         """There is no REST here."""
         return Response(404)
@@ -136,7 +135,7 @@ class AgentGateway(Peer):
         """The sockets that are open now, one a chat."""
         return self._chats.values()
 
-    async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
+    async def serve(self, transport: Transport, path: str, query: Query) -> None:
         """Serve one chat until its socket ends."""
         chat = _chat_of(path) or "0"
         if chat in self._chats:  # two came at once

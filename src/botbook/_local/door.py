@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from botbook._errors import ConnectError, HandshakeError
 from botbook._local.peer import Peer
+from botbook._local.query import Query
 from botbook._net.transport import Transport, memory_pair
 from botbook.wire.contract import HttpRequest, Opening, Response
 
@@ -36,7 +38,7 @@ class Door:
             HandshakeError: The peer refuses, or nobody has a socket at this path.
         """
         parts = urlsplit(opening.url)
-        peer, query = self.peer_of(parts.path), _query(parts)
+        peer, query = self.peer_of(parts.path), _query(parts, {})
         if peer is None:
             raise HandshakeError("there is no socket at this path", status=404)
         headers = {name.lower(): value for name, value in opening.headers.items()}
@@ -72,7 +74,7 @@ class Door:
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
         body = request.body or (b"" if request.json is None else json.dumps(request.json).encode())
-        query = _query(parts) | dict(request.params)
+        query = _query(parts, request.params)
         response = await peer.handle(request.method, parts.path, headers, query, body)
         if 300 <= response.status < 400:
             raise HandshakeError(
@@ -90,5 +92,5 @@ class Door:
         await asyncio.gather(*self._sockets)
 
 
-def _query(parts: SplitResult) -> dict[str, str]:
-    return dict(parse_qsl(parts.query, keep_blank_values=True))
+def _query(parts: SplitResult, more: Mapping[str, str]) -> Query:
+    return Query([*parse_qsl(parts.query, keep_blank_values=True), *more.items()])

@@ -20,6 +20,7 @@ from botbook._local.chats import Chat, Chats, Ids, Stored
 from botbook._local.faults import FAULTS, poison
 from botbook._local.mischief import Fault
 from botbook._local.peer import Peer
+from botbook._local.query import Query
 from botbook._local.record import SentLog
 from botbook._local.rest import MitiRest, refused, unauthorised
 from botbook._local.session import Session, Socket
@@ -270,9 +271,7 @@ class MitiGateway(Peer):
         """Whether a path is below the prefix ``/chat``."""
         return path.startswith(PREFIX + "/")
 
-    async def upgrade(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Response | None:
+    async def upgrade(self, path: str, query: Query, headers: Mapping[str, str]) -> Response | None:
         """Decide on a socket: it needs a token.
 
         Args:
@@ -294,7 +293,7 @@ class MitiGateway(Peer):
         self.log.add(self.name, "upgrade", status=refusal.status if refusal else 101)
         return refusal
 
-    async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
+    async def serve(self, transport: Transport, path: str, query: Query) -> None:
         """Serve one socket until it ends."""
         self._count += 1
         session = Session(self._count, Socket(transport, self.awake), on_frame=self._received)
@@ -354,7 +353,7 @@ class MitiGateway(Peer):
     # ------------------------------------------------------------------------ REST
 
     async def handle(
-        self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Mapping[str, str], query: Query, body: bytes
     ) -> Response:
         """Answer one REST call.
 

@@ -19,6 +19,7 @@ from botbook._local.langbot_records import Era, Place, Records
 from botbook._local.langbot_rest import Call, Documents, LangBotRoutes, Resources
 from botbook._local.mischief import Fault, FaultKind
 from botbook._local.peer import Peer
+from botbook._local.query import Query
 from botbook._local.record import SentLog
 from botbook._local.session import Socket
 from botbook._net.transport import Transport
@@ -168,9 +169,7 @@ class LangBotGateway(Peer):
         """Whether a path is one of this server's."""
         return path.startswith(_OWN)
 
-    async def upgrade(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Response | None:
+    async def upgrade(self, path: str, query: Query, headers: Mapping[str, str]) -> Response | None:
         """Decide on a socket: it needs an Origin, whichever.
 
         Args:
@@ -192,7 +191,7 @@ class LangBotGateway(Peer):
         return refused
 
     async def handle(
-        self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Mapping[str, str], query: Query, body: bytes
     ) -> Response:
         """Answer one REST call.
 
@@ -220,7 +219,7 @@ class LangBotGateway(Peer):
 
     # ------------------------------------------------------------------------ sockets
 
-    async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
+    async def serve(self, transport: Transport, path: str, query: Query) -> None:
         """Serve one chat until its socket ends."""
         socket = Socket(transport, self.awake)
         frames = _Frames(socket)
@@ -236,9 +235,7 @@ class LangBotGateway(Peer):
             if client is not None:
                 self.chat.clients.remove(client)
 
-    async def _open(
-        self, frames: _Frames, socket: Socket, path: str, query: Mapping[str, str]
-    ) -> Client | None:
+    async def _open(self, frames: _Frames, socket: Socket, path: str, query: Query) -> Client | None:
         """Let a client in, or tell it why not; the socket is closed then."""
         found = _SOCKET.fullmatch(path)
         assert found is not None
@@ -258,7 +255,7 @@ class LangBotGateway(Peer):
         await socket.send(encode(CONNECTED, connection_id=client.ident, **about, timestamp=client.created))
         return client
 
-    async def _refusal(self, frames: _Frames, kind: str, ident: str, query: Mapping[str, str]) -> str:
+    async def _refusal(self, frames: _Frames, kind: str, ident: str, query: Query) -> str:
         """Why a client may not come in; "" if it may."""
         if made := self._mischief.take("refuse"):
             return str(made["message"])
@@ -396,6 +393,7 @@ class LangBotGateway(Peer):
         self.resources.logs.clear()
         self.resources.images.clear()
         self.resources.documents.clear()
+        self.resources.sent.clear()
 
     async def close(self) -> None:
         """End every socket, with 1000 as the real one does, and all work."""

@@ -62,19 +62,20 @@ class Accounts:
         """Whether a first frame of a chat is right: a user token, and the workspace by name."""
         return isinstance(token, str) and self._lives(token) and workspace == self.workspace
 
-    def refuse(self, headers: Mapping[str, str], *, keys: bool) -> Response | None:
+    def refuse(self, headers: Mapping[str, str], *, keys: bool, users: bool = True) -> Response | None:
         """The refusal of a call, or None.
 
         Args:
             headers: Lower-case names.
             keys: Whether an API key will do.
+            users: Whether a user token will do.
         """
         given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         if given == self.api_key:
             return None if keys else refusal(401, -1, "No valid user token provided")
         if not given:
             return refusal(401, -1, "No valid user token provided")
-        if self._lives(given):
+        if users and self._lives(given):
             return self._wrong_workspace(headers)
         if self._era.authenticates:
             return refusal(401, "invalid_authentication", "Invalid authentication credentials")

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from botbook._clock import Clock
+from botbook._local.query import Query
 from botbook._local.replies import tokens
 from botbook.wire.monitoring_rows import raw_session, utc_time
 
@@ -295,7 +296,7 @@ class Records:
 
     # ------------------------------------------------------------------------ asked
 
-    def page(self, name: str, query: Mapping[str, str]) -> dict[str, Any]:
+    def page(self, name: str, query: Query) -> dict[str, Any]:
         """One page of a list, newest first.
 
         Raises:
@@ -310,7 +311,7 @@ class Records:
         page = {name: cut, "total": len(rows), "limit": limit, "offset": offset}
         return page | ({"has_more": offset + len(cut) < len(rows)} if name == "items" else {})
 
-    def _number(self, query: Mapping[str, str], key: str, default: int) -> int:
+    def _number(self, query: Query, key: str, default: int) -> int:
         try:
             return int(query.get(key, default))
         except ValueError:
@@ -319,20 +320,18 @@ class Records:
             raise BadQuery(f"invalid literal for int() with base 10: {query[key]!r}") from None
 
     @staticmethod
-    def _fits(
-        row: Mapping[str, Any], span: tuple[datetime | None, datetime | None], query: Mapping[str, str]
-    ) -> bool:
+    def _fits(row: Mapping[str, Any], span: tuple[datetime | None, datetime | None], query: Query) -> bool:
         start, end = span
         when = utc_time(row.get("timestamp") or row.get("last_activity") or row.get("created_at_ms"))
         assert when is not None
         if (start is not None and when < start) or (end is not None and when > end):
             return False
         wanted = (("botId", "bot_id"), ("pipelineId", "pipeline_id"), ("sessionId", "session_id"))
-        if any(key in query and query[key] != row.get(column) for key, column in wanted):
+        if any(key in query and row.get(column) not in query.all(key) for key, column in wanted):
             return False
         return "feedbackType" not in query or query["feedbackType"] == str(row.get("feedback_type"))
 
-    def _window(self, query: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+    def _window(self, query: Query) -> tuple[datetime | None, datetime | None]:
         start, end = (self._time(query, key) for key in ("startTime", "endTime"))
         if self._era.modern and start is not None:
             length = (end or self._clock.now()) - start
@@ -341,7 +340,7 @@ class Records:
         return start, end
 
     @staticmethod
-    def _time(query: Mapping[str, str], key: str) -> datetime | None:
+    def _time(query: Query, key: str) -> datetime | None:
         if not query.get(key):
             return None
         when = utc_time(query[key])

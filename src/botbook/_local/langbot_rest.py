@@ -15,6 +15,7 @@ from botbook._errors import RemoteProtocolError
 from botbook._local.langbot_accounts import Accounts
 from botbook._local.langbot_chat import PROXY_BOT, Chat
 from botbook._local.langbot_records import BadQuery, Era, Records
+from botbook._local.query import Query
 from botbook.wire.contract import Response
 from botbook.wire.langbot_bodies import not_found_page, refusal, success, uploaded
 from botbook.wire.langbot_frames import BROADCAST, encode
@@ -44,7 +45,7 @@ class Call:
     method: str
     path: str
     parts: tuple[str, ...] = ()
-    query: Mapping[str, str]
+    query: Query
     headers: Mapping[str, str]
     body: bytes
 
@@ -91,6 +92,7 @@ class Resources:
         images: Key → data.
         documents: File id → name and data.
         bases: Uuid → knowledge base.
+        sent: Messages that bots were told to send: uuid of the bot, and the body.
     """
 
     pipelines: dict[str, str]
@@ -99,6 +101,7 @@ class Resources:
     images: dict[str, bytes] = field(default_factory=dict)
     documents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     bases: dict[str, Documents] = field(default_factory=dict)
+    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
 _Handler = Callable[[Call], Response | Awaitable[Response]]
@@ -106,7 +109,7 @@ _Handler = Callable[[Call], Response | Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """A path and who may call it: ``none``, ``user``, ``both``, ``chat`` or ``new`` (API keys by version)."""
+    """A path and who may call it: ``none``, ``key``, ``user``; or both, by version ``chat`` and ``new``."""
 
     method: str
     path: re.Pattern[str]
@@ -179,6 +182,7 @@ class LangBotRoutes:
             (old, "GET", f"{mon}/sessions/{{}}/analysis", "new", self._analysis),
             (old, "GET", "/api/v1/platform/bots", "both", self._bots),
             (old, "POST", "/api/v1/platform/bots/{}/logs", "both", self._logs),
+            (old, "POST", "/api/v1/platform/bots/{}/send_message", "key", self._send_message),
             (old, "GET", "/api/v1/box/status", "new", self._box_status),
             (old, "GET", "/api/v1/box/sessions", "new", lambda call: success([])),
             (old, "GET", "/api/v1/box/errors", "new", lambda call: success([])),
@@ -199,7 +203,9 @@ class LangBotRoutes:
 
     async def _allowed(self, route: _Route, call: Call) -> Response:
         if route.who != "none":
-            refused = self._accounts.refuse(call.headers, keys=self._keys(route.who))
+            refused = self._accounts.refuse(
+                call.headers, keys=self._keys(route.who), users=route.who != "key"
+            )
             if refused:
                 return refused
         try:
@@ -212,7 +218,7 @@ class LangBotRoutes:
 
     def _keys(self, who: str) -> bool:
         """Whether an API key will do."""
-        needed = {"both": (4, 10), "chat": (4, 10, 7), "new": (4, 11), "user": (99,)}[who]
+        needed = {"key": (4, 10), "both": (4, 10), "chat": (4, 10, 7), "new": (4, 11), "user": (99,)}[who]
         return self._era.number >= needed
 
     def _dated(self, response: Response) -> Response:
@@ -433,6 +439,12 @@ class LangBotRoutes:
         last, count = int(given.get("from_index", -1)), int(given.get("max_count", 10))
         end = len(rows) if last < 0 else last + 1
         return success({"logs": rows[max(0, end - count) : end], "total_count": len(rows)})
+
+    def _send_message(self, call: Call) -> Response:
+        if call.parts[0] not in self._has.bots:
+            return self._unknown("Bot not found")
+        self._has.sent.append((call.parts[0], call.json()))
+        return success({"sent": True})
 
     def _box_status(self, call: Call) -> Response:
         reason = "Box runtime is disabled in config (box.enabled = false)"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from botbook._clock import Clock
 from botbook._local.mischief import Fault, FaultKind, Mischief
+from botbook._local.query import Query
 from botbook._local.record import SentLog
 from botbook._local.session import Socket
 from botbook._net.transport import Transport
@@ -65,18 +66,16 @@ class Peer(ABC):
         """Whether a path is one of this peer's."""
 
     @abstractmethod
-    async def upgrade(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Response | None:
+    async def upgrade(self, path: str, query: Query, headers: Mapping[str, str]) -> Response | None:
         """Decide on a socket: the refusal, or None."""
 
     @abstractmethod
-    async def serve(self, transport: Transport, path: str, query: Mapping[str, str]) -> None:
+    async def serve(self, transport: Transport, path: str, query: Query) -> None:
         """Serve one socket until it ends."""
 
     @abstractmethod
     async def handle(
-        self, method: str, path: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Mapping[str, str], query: Query, body: bytes
     ) -> Response:
         """Answer one REST call.
 

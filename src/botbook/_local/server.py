@@ -16,6 +16,7 @@ from aiohttp import WSMsgType, web
 
 from botbook._errors import BotbookError, ConfigError, ConnectionLost, LocalProtocolError
 from botbook._local.peer import Peer
+from botbook._local.query import Query
 from botbook._local.world import World
 from botbook.wire.contract import Frame, Response
 
@@ -107,7 +108,7 @@ class Server:
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
         """Whatever comes goes to the peer that owns its path, still encoded as it came."""
-        path, query = request.raw_path.partition("?")[0], dict(request.query)
+        path, query = request.raw_path.partition("?")[0], Query(request.query.items())
         peer = self._world.http.peer_of(path)
         if peer is None:
             return web.Response(status=404)
@@ -117,9 +118,7 @@ class Server:
         return _answered(await peer.handle(request.method, path, _lowered(request), query, body))
 
     @staticmethod
-    async def _socket(
-        peer: Peer, request: web.Request, path: str, query: dict[str, str]
-    ) -> web.StreamResponse:
+    async def _socket(peer: Peer, request: web.Request, path: str, query: Query) -> web.StreamResponse:
         if refusal := await peer.upgrade(path, query, _lowered(request)):
             return _answered(refusal)
         websocket = web.WebSocketResponse(
