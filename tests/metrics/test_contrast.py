@@ -235,6 +235,17 @@ def test_log_odds_lean_to_where_the_word_is():
     assert thanks["z"] == pytest.approx(2 * math.log(11 / 5) / math.sqrt(1 / 11 + 1 / 5))
 
 
+def test_the_only_word_leans_nowhere():
+    rows = []
+    for k in range(2):
+        at = NOON + timedelta(hours=k)
+        rows.append(row(at=at, event_id=f"q{k}", user_id=f"u{k}", chat_id="c", text="refund"))
+        rows.append(row("assistant", at=at, event_id=f"a{k}", message_id=f"a{k}", chat_id="c"))
+        rows.append(rating(k, 1 + k, message_id=f"a{k}", chat_id="c"))
+    (made,) = metrics.terms(arrow(rows), min_n=1).to_pylist()
+    assert (made["liked"], made["disliked"], made["log_odds"], made["z"]) == (1, 1, 0.0, 0.0)
+
+
 @pytest.mark.parametrize("min_n", [0, -1, 2.5, True])
 def test_terms_need_a_number_of_users(min_n):
     with pytest.raises(ConfigError, match="min_n"):

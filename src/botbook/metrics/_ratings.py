@@ -94,7 +94,7 @@ def fold(rows: Rows) -> list[Rating]:
     clicks = rows.only(
         nw.col("type") == "feedback.received", nw.col("feedback_type").is_in([LIKE, DISLIKE, CANCEL])
     )
-    answers = _places(rows)
+    answers = _places(rows, clicks)
     clicks = clicks.sort("at_us", "order")
     folded: dict[tuple[str, ...], list[Click]] = {}
     for click in zip(clicks.select(*CLICK).iter_rows(), rows.keys(clicks), strict=True):
@@ -104,10 +104,12 @@ def fold(rows: Rows) -> list[Rating]:
     return [_rating(found, answers) for found in folded.values()]
 
 
-def _places(rows: Rows) -> dict[tuple[str, ...], Answer]:
-    """Answers by chat and id, and where that is not enough by id alone; the earliest counts."""
+def _places(rows: Rows, clicks: nw.DataFrame[Any]) -> dict[tuple[str, ...], Answer]:
+    """Rated answers by chat and id, and where that is not enough by id alone; the earliest counts."""
     places: dict[tuple[str, ...], Answer] = {}
-    answers = answers_of(rows).sort("at_us", "order")
+    answers, same = answers_of(rows), ["gateway", "bot", "message_id"]
+    rated = answers.select("order", *same).join(clicks.select(*same).unique(), on=same, how="semi")
+    answers = answers.filter(nw.col("order").is_in(rated["order"])).sort("at_us", "order")
     columns = answers.select("gateway", "bot", "chat_id", "message_id", "at_us").iter_rows()
     for (gateway, bot, chat, message, at), group in zip(columns, rows.keys(answers), strict=True):
         places.setdefault((gateway, bot, chat, message), (at, group))

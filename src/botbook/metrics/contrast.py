@@ -267,6 +267,8 @@ def _log_odds(
     totals = (liked.total(), disliked.total())
     if not all(totals):
         return NAN, NAN
+    if said[term] == said.total():  # the only word there is leans nowhere
+        return 0.0, 0.0
     prior = PRIOR * said[term] / said.total()
     odds = [
         math.log((counts[term] + prior) / (total + PRIOR - counts[term] - prior))

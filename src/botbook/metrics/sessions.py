@@ -334,13 +334,13 @@ def _came_back(rows: Rows, sessions: Sessions) -> tuple[Any, Any]:
 
 def _mark_returns(visits: list[tuple[int, int]], sessions: Sessions, back: Any) -> None:
     """Mark the sessions after whose end the same user wrote in another one, within the time."""
-    times = [at for at, _ in visits]
-    for session in {session for _, session in visits}:
-        end = int(sessions.end_us[session])
-        later = np.searchsorted(times, end, side="right")
-        for at, other in visits[int(later) :]:
-            if at - end > RETURN_S * MICROS:
-                break
-            if other != session:
+    times = np.array([at for at, _ in visits], dtype=np.int64)
+    mine = np.unique([session for _, session in visits])
+    ends = sessions.end_us[mine]
+    later = np.searchsorted(times, ends, side="right")
+    for session, end, place in zip(mine.tolist(), ends.tolist(), later.tolist(), strict=True):
+        while place < len(visits) and times[place] - end <= RETURN_S * MICROS:
+            if visits[place][1] != session:
                 back[session] = True
                 break
+            place += 1

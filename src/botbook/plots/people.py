@@ -158,4 +158,5 @@ def _last_cohort(table: Table, rows: list[int]) -> str:
     if not known:
         return ""
     row = known[-1]
-    return f"cohort {table['cohort'][row]}: {share(table['retained_rate'][row])} of {table['users'][row]:,} after 1"
+    part, of = share(table["retained_rate"][row]), table["users"][row]
+    return f"cohort {table['cohort'][row]}: {part} of {of:,} after 1"
