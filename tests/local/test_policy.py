@@ -55,21 +55,21 @@ def test_the_system_is_blocked(roots: MountRoots, path: str) -> None:
     assert "blocked" in refused(roots, path)
 
 
-@pytest.mark.parametrize("path", ["/", "/home", pwd.getpwuid(os.getuid()).pw_dir])
-def test_roots_and_homes_are_too_wide(roots: MountRoots, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pwd, "getpwall", lambda: [*homes()])
-    if path == "/home":
-        monkeypatch.setattr(os.path, "isdir", lambda _: True)
-    assert "too wide" in refused(roots, path)
+@pytest.mark.parametrize("path", ["", "homes", "homes/ann"])
+def test_roots_and_homes_are_too_wide(
+    roots: MountRoots, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "homes" / "ann" / "project").mkdir(parents=True)
+    people = [
+        pwd.struct_passwd(("ann", "x", 1000, 1000, "", str(tmp_path / "homes" / "ann"), "/bin/sh")),
+        pwd.struct_passwd(("daemon", "x", 1, 1, "", "/usr/sbin", "/bin/false")),
+    ]
+    monkeypatch.setattr(pwd, "getpwall", lambda: people)
+    place = str(tmp_path / path) if path else "/"
+    assert "too wide" in refused(roots, place)
     with pytest.raises(SandboxError, match="too wide"):
-        MountRoots([path])
-
-
-def homes() -> list[pwd.struct_passwd]:
-    entry = pwd.getpwuid(os.getuid())
-    ann = pwd.struct_passwd(("ann", "x", 1000, 1000, "", "/home/ann", "/bin/sh"))
-    daemon = pwd.struct_passwd(("daemon", "x", 1, 1, "", "/usr/sbin", "/bin/false"))
-    return [entry, ann, daemon]
+        MountRoots([place])
+    assert MountRoots([str(tmp_path / "homes" / "ann" / "project")]).roots
 
 
 def test_a_root_is_a_directory(tmp_path: Path) -> None:
