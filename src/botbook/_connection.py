@@ -115,7 +115,13 @@ class Connection:
         self.rest = Rest(self.parts.http, self._tokens, clock=clock)
         first = self._line(self.parts.wire, self._on_state)
         self.link = first.link
-        self.lines = Lines(first, open_chat=self._open_chat(), gateway=made.gateway, clock=clock)
+        self.lines = Lines(
+            first,
+            open_chat=self._open_chat(),
+            gateway=made.gateway,
+            clock=clock,
+            ask_chat=self.parts.ask_chat,
+        )
         self.questions = Questions(clock=clock, lost=self._lost, publish=self.keep)
         self.outbox = Outbox(self.say, opened=self.link.wait_open, clock=clock)
         self._store = store

@@ -55,6 +55,7 @@ class Lines:
         open_chat: Makes the line of another chat; None where the gateway has no such thing.
         gateway: Name of the gateway.
         clock: Time.
+        ask_chat: The chat of questions that name none; None for the first line.
         idle: After so many seconds without use a further line is closed.
     """
 
@@ -65,9 +66,11 @@ class Lines:
         open_chat: Callable[[str], Line] | None,
         gateway: str,
         clock: Clock,
+        ask_chat: str | None = None,
         idle: float = IDLE,
     ) -> None:
         self.first = first
+        self._ask_chat = ask_chat
         self._open_chat = open_chat
         self._gateway = gateway
         self._clock = clock
@@ -86,7 +89,7 @@ class Lines:
         """The line of a chat, open and free of left-overs.
 
         Args:
-            chat: Which one; None for the first.
+            chat: Which one; None for the one that questions go to.
 
         Raises:
             AgentBusy: Another client has the chat.
@@ -94,6 +97,7 @@ class Lines:
             NotSupported: The gateway has no chats of their own.
             BotbookError: It cannot be opened, and why.
         """
+        chat = self._ask_chat if chat is None else chat
         line = self.first if chat is None else await self._line(chat)
         line.used_at = self._clock.monotonic()
         if line.left_over:

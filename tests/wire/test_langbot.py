@@ -10,12 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botbook._errors import ApiError, AuthError, LocalProtocolError, NotSupported, RemoteProtocolError
+from botbook._errors import (
+    ApiError,
+    AuthError,
+    ConfigError,
+    LocalProtocolError,
+    NotSupported,
+    RemoteProtocolError,
+)
 from botbook.actions import Abandon, AnswerStarted, Ask, History, Run, Send
 from botbook.events import Event
 from botbook.messages import Image, Plain
 from botbook.wire import langbot as langbot_module
-from botbook.wire.contract import Closing, Ready, Response, Verdict
+from botbook.wire.contract import Closing, Ready, Response, Token, Verdict
 from botbook.wire.langbot import LangBotWire, is_failure
 from botbook.wire.langbot_bodies import success
 
@@ -283,6 +290,37 @@ def test_where_a_token_comes_from():
         renewal = wire.token_request()
         assert renewal.headers == {"Authorization": f"Bearer {ours}"}
         assert renewal.read(success({"token": fresh})).value == fresh
+
+
+def test_a_pipeline_that_was_not_named_is_found_at_the_login():
+    wire = LangBotWire(base_url="http://127.0.0.1:1", user="a@b.c", password="pw")
+    assert wire.chat_id == "person:"
+    step = wire.token_request().read(success({"token": "t"}))
+    assert step.url.endswith("/api/v1/workspaces")
+    step = step.read(success({"workspaces": [{"uuid": "w"}]}))
+    assert (step.url, step.headers) == (
+        "http://127.0.0.1:1/api/v1/pipelines",
+        {"Authorization": "Bearer t"},
+    )
+    assert step.read(success({"pipelines": [{"uuid": "p", "name": "lab"}]})).value == "t"
+    assert wire.chat_id == "person:p"
+    assert isinstance(wire.token_request().read(success({"token": "t"})), Token), "not a second time"
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "hint"),
+    [
+        ([], "0 pipelines", "Make one there first."),
+        ([{"uuid": "p", "name": "lab"}, {"uuid": "q"}], "2 pipelines", "one of: p (lab), q (None)."),
+        ([{"uuid": 7}], "0 pipelines", "Make one"),
+    ],
+)
+def test_pipelines_that_leave_a_choice(rows, text, hint):
+    wire = LangBotWire(base_url="http://127.0.0.1:1", token="t", workspace="w")
+    step = wire.token_request().read(success({"token": "t"}))
+    with pytest.raises(ConfigError, match=text) as caught:
+        step.read(success({"pipelines": rows}))
+    assert hint in caught.value.hint
 
 
 def test_a_question_with_a_picture():

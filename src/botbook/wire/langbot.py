@@ -8,7 +8,8 @@ questions that have none yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -17,13 +18,25 @@ from botbook._errors import (
     ApiError,
     AuthError,
     BotbookError,
+    ConfigError,
     LocalProtocolError,
     NotSupported,
     RemoteProtocolError,
 )
 from botbook.actions import Abandon, Action, Ask, History, HistoryItem, Send, split_target
 from botbook.events import ASSISTANT, SYSTEM, USER, ChatType, Event
-from botbook.wire.contract import Closing, Frame, HttpRequest, Opening, Outgoing, Ready, Received, Verdict
+from botbook.wire.contract import (
+    Closing,
+    Frame,
+    HttpRequest,
+    Opening,
+    Outgoing,
+    Ready,
+    Received,
+    Response,
+    Token,
+    Verdict,
+)
 from botbook.wire.langbot_bodies import rows_of
 from botbook.wire.langbot_frames import (
     BOT_TARGET,
@@ -100,7 +113,8 @@ class LangBotWire:
 
     Args:
         base_url: Such as ``http://127.0.0.1:5300``.
-        pipeline: Uuid of the pipeline; "" for a page.
+        pipeline: Uuid of the pipeline; found by itself at the login where the server has one alone; ""
+            for a page.
         session_type: ``person`` or ``group``.
         token: A user token, if there is one; it is renewed.
         user: Account, if there is no token.
@@ -136,7 +150,6 @@ class LangBotWire:
         self.rest = LangBotRest(base_url, workspace=workspace)
         self.pipeline = pipeline
         self.session_type = session_type
-        self.chat_id = f"{session_type}:{page or pipeline}"
         self._token, self._user, self._password = token, user, password
         self._page, self._visitor = page, visitor
         self._stream, self._mention = stream, mention
@@ -155,6 +168,11 @@ class LangBotWire:
             ERROR: self._error,
         }
 
+    @property
+    def chat_id(self) -> str:
+        """The conversation, as it stands in events."""
+        return f"{self.session_type}:{self._page or self.pipeline}"
+
     # ------------------------------------------------------------------------ opening
 
     def token_request(self) -> HttpRequest | None:
@@ -162,8 +180,32 @@ class LangBotWire:
         if self._page or not (self._token or (self._user and self._password)):
             return None
         if self._user and self._password:
-            return self.rest.login(self._user, self._password)
-        return self.rest.check_token(self.rest.newest or self._token)
+            request = self.rest.login(self._user, self._password)
+        else:
+            request = self.rest.check_token(self.rest.newest or self._token)
+        return request if self.pipeline else self._and_pipeline(request)
+
+    def _and_pipeline(self, request: HttpRequest) -> HttpRequest:
+        """A login whose last step finds the pipeline that was not named."""
+
+        def read(response: Response) -> Token | HttpRequest:
+            step: Token | HttpRequest = request.read(response)
+            if isinstance(step, HttpRequest):
+                return self._and_pipeline(step)
+            return self.rest.pipelines_by(step, self._choose)
+
+        return replace(request, read=read)
+
+    def _choose(self, rows: Sequence[dict[str, Any]]) -> None:
+        named = [f"{row['uuid']} ({row.get('name')})" for row in rows if isinstance(row.get("uuid"), str)]
+        if len(named) != 1:
+            raise ConfigError(
+                f"this server has {len(named)} pipelines",
+                hint=f"Set `pipeline` to one of: {', '.join(named[:5])}."
+                if named
+                else "Make one there first.",
+            )
+        self.pipeline = named[0].partition(" ")[0]
 
     def opening(self, token: str | None) -> Opening:
         """How to open the socket: an Origin always, and the first frame that newer servers ask for.

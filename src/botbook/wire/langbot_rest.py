@@ -165,6 +165,18 @@ class LangBotRest:
             read=lambda data: rows_of(data, "pipelines"),
         )
 
+    def pipelines_by(self, token: Token, tell: Callable[[list[dict[str, Any]]], None]) -> HttpRequest:
+        """All pipelines, asked with a fresh token; it reads as that token, after `tell` had the rows."""
+
+        def read(data: Any) -> Token:
+            tell(rows_of(data, "pipelines"))
+            return token
+
+        return self.request(
+            "GET", "/api/v1/pipelines", call="pipelines", headers=_bearer(token.value), read=read,
+            authorised=False,
+        )  # fmt: skip
+
     def run(self, pipeline: str, text: str) -> HttpRequest:
         """One question without a socket; 4.11 and later."""
         return self.request(
