@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["ident", "mime_type", "moment", "number", "text", "without"]
+__all__ = ["ident", "mime_type", "moment", "number", "overlaid", "text", "without"]
+
+
+def overlaid(
+    given: Mapping[str, Any],
+    before: Mapping[str, Any],
+    written: Mapping[str, Any],
+    same: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
+    """What was read, with those fields that were changed since.
+
+    Args:
+        given: What was read.
+        before: What its fields would be written as.
+        written: What the fields are written as now.
+        same: Keys that say the same thing: when one is written anew, the others go.
+    """
+    changes = {key: value for key, value in written.items() if before.get(key) != value}
+    gone = before.keys() - written.keys()
+    if same & (gone | changes.keys()):
+        gone |= same
+    return copy.deepcopy({key: value for key, value in given.items() if key not in gone}) | changes
 
 
 def without(item: Mapping[str, Any], name: str) -> dict[str, Any]:

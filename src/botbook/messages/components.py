@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, TypeVar
 
-from botbook.messages._json import ident, mime_type, moment, number, text, without
+from botbook.messages._json import ident, mime_type, moment, number, overlaid, text, without
 
 __all__ = [
     "At",
@@ -53,14 +53,7 @@ class Component:
         if self.given is None:
             return {"type": self.type, **self._written()}
         read = made(type(self), self.given)
-        before = read._written() if read else {}
-        written = self._written()
-        changes = {key: value for key, value in written.items() if before.get(key) != value}
-        gone = before.keys() - written.keys()
-        if self.same & (gone | changes.keys()):
-            gone |= self.same
-        kept = {key: value for key, value in self.given.items() if key not in gone}
-        return copy.deepcopy(kept) | changes
+        return overlaid(self.given, read._written() if read else {}, self._written(), self.same)
 
     def _written(self) -> dict[str, Any]:
         """Its fields as JSON, without the type."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 from botbook._errors import LocalProtocolError
+from botbook.events import reading, writing
+from botbook.events.entities import Group, Member, User
 from botbook.messages import MessageChain, Plain
+from botbook.messages._json import overlaid
 
 __all__ = [
     "ASSISTANT",
@@ -22,6 +25,8 @@ __all__ = [
     "ChatType",
     "Event",
     "Role",
+    "from_json",
+    "from_webhook",
 ]
 
 Role = Literal["user", "assistant", "system"]
@@ -35,14 +40,28 @@ LIKE: Final = 1
 DISLIKE: Final = 2
 CANCEL: Final = 3
 
-#: Every type that botbook itself makes, and what it says.
+#: Every type that botbook makes itself or knows from LangBot, and what it says.
 EVENT_TYPES: Final[dict[str, str]] = {
     "message.received": "somebody wrote",
     "message.sent": "this bot wrote, or its message came back as an echo",
     "message.delta": "a piece of an answer that is being streamed",
     "message.edited": "a message, or what has come of an answer, was replaced",
+    "message.deleted": "a message was taken back",
+    "message.reaction": "somebody put an emoji on a message, or took it off",
     "answer.cancelled": "the asker stopped an answer",
     "feedback.received": "somebody rated an answer",
+    "group.member_joined": "somebody came into a group",
+    "group.member_left": "somebody left a group, or was made to",
+    "group.member_banned": "somebody may not write in a group",
+    "group.member_unbanned": "somebody may write in a group again",
+    "group.info_updated": "a group has another name or description",
+    "friend.request_received": "somebody wants to be a friend",
+    "friend.added": "somebody became a friend",
+    "friend.removed": "somebody is no friend any more",
+    "bot.invited_to_group": "the bot was asked into a group",
+    "bot.removed_from_group": "the bot was put out of a group",
+    "bot.muted": "the bot may not write in a group",
+    "bot.unmuted": "the bot may write in a group again",
     "agent.tool_call": "an agent called a tool",
     "agent.tool_result": "a tool answered",
     "agent.progress": "news from inside a tool",
@@ -139,12 +158,74 @@ class Event:
         """The message as components."""
         if self.parts is not None:
             return self.parts
+        raw = reading.unified(self)
+        found = raw.get(reading.shape_of(self.type).chain) if raw else None
+        chain = MessageChain.from_json(found) if isinstance(found, list) else None
+        if chain is not None and chain.text == self.text:
+            return chain
         return MessageChain([Plain(text=self.text)] if self.text else [])
+
+    @property
+    def user(self) -> User:
+        """Who did it, with all that the gateway tells of them."""
+        return writing.user(self)
+
+    @property
+    def group(self) -> Group | None:
+        """The group it is about, with all that the gateway tells of it; None if there is none."""
+        return writing.group(self)
+
+    @property
+    def member(self) -> Member | None:
+        """The sender's place in the group, if the gateway tells it."""
+        found = (reading.unified(self) or {}).get("sender_member")
+        return Member.from_json(found) if isinstance(found, dict) else None
+
+    @property
+    def operator(self) -> User | None:
+        """Who made it happen to somebody else, such as an admin; None if the gateway does not tell."""
+        found = (reading.unified(self) or {}).get("operator")
+        return User.from_json(found) if isinstance(found, dict) else None
+
+    @property
+    def old_name(self) -> str:
+        """What LangBot called the type before 4.11, such as ``FriendMessage``; "" if it had none."""
+        return writing.old_name(self)
 
     @property
     def target(self) -> str:
         """Where an answer goes: ``user:ID`` or ``group:ID``."""
         return f"group:{self.chat_id}" if self.chat_type == "group" else f"user:{self.user_id}"
+
+    def to_json(self, *, old: bool = False) -> dict[str, Any]:
+        """The event as LangBot's unified event (protocols/langbot.md 8).
+
+        One that was read from JSON is that JSON again, with what was changed since. Columns that
+        LangBot's form has no key for are kept under ``botbook``, so that `from_json` gives them back.
+
+        Args:
+            old: In the form before 4.11, for messages and ratings alone; says less.
+
+        Raises:
+            LocalProtocolError: There was no such event before 4.11.
+        """
+        if old:
+            return writing.old_body(self)
+        raw = reading.unified(self)
+        if raw is None:
+            return self._with_rest(writing.body(self), {})
+        known = {"event_id": self.event_id, "gateway": self.gateway, "bot": self.bot}
+        before = from_json(raw, received_at=self.received_at, **known)
+        written = overlaid(raw, writing.body(before), writing.body(self))
+        return self._with_rest(written, {"received_at": self.received_at, **known})
+
+    def _with_rest(self, written: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """Add those columns that would not come back."""
+        back = from_json(written, **known)
+        rest = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) != getattr(back, name)}
+        for name, value in rest.items():
+            rest[name] = value.isoformat() if isinstance(value, datetime) else value
+        return written | ({reading.OWN: {**written.get(reading.OWN, {}), **rest}} if rest else {})
 
     def reply(self, text: str, *, markdown: bool = True) -> Any:
         """Answer in the same chat. Await it in an ``async def`` handler.
@@ -176,3 +257,46 @@ class Event:
                 "this event has no bot to answer with", hint="Use `bot.reply(event, text)` outside a handler."
             )
         return self.actor
+
+
+_COLUMNS: Final = tuple(f.name for f in fields(Event) if f.name not in ("type", "raw_json", "parts", "actor"))
+
+
+def from_json(
+    obj: Any,
+    *,
+    event_id: str | None = None,
+    gateway: str | None = None,
+    bot: str | None = None,
+    received_at: datetime | None = None,
+) -> Event:
+    """Read a unified event of LangBot, or a ``FriendMessage``, ``GroupMessage`` or ``FeedbackEvent``.
+
+    Args:
+        obj: What `json.loads` gave.
+        event_id: Its id; LangBot gives none, so by default one is made of what it says.
+        gateway: Default ``langbot``.
+        bot: Name of the connection; default LangBot's id of the bot.
+        received_at: When it arrived here; default when it happened.
+
+    Returns:
+        The event; `Event.to_json` gives `obj` back, key for key.
+
+    Raises:
+        RemoteProtocolError: It is no object, has no type, or is no JSON.
+    """
+    known = {"event_id": event_id, "gateway": gateway, "bot": bot, "received_at": received_at}
+    return Event(**reading.columns(obj, **known))
+
+
+def from_webhook(obj: Any, **known: Any) -> Event:
+    """Read what LangBot's webhook pushes: ``{"event_type": "bot.person_message", "data": …}``.
+
+    Args:
+        obj: What `json.loads` gave.
+        **known: As for `from_json`.
+
+    Raises:
+        RemoteProtocolError: It is no such message.
+    """
+    return from_json(reading.pushed(obj), **known)
