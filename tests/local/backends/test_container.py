@@ -27,6 +27,7 @@ exec)
   shift
   exec "$@";;
 run) case "$*" in *broken*) echo no such image >&2; exit 125;; *slow*) exec sleep 30;; esac; echo id;;
+ps) echo "dead 999999999"; echo "alive $ENGINE_PID"; echo "odd";;
 inspect) echo "$ENGINE_OOM";;
 image) [ "$3" != missing ] || { echo No such image: missing >&2; exit 1; };;
 esac
@@ -43,6 +44,7 @@ async def engine(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("ENGINE_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("ENGINE_OOM", "false")
+    monkeypatch.setenv("ENGINE_PID", str(os.getpid()))
     made = request.param()
     made.log = tmp_path / "log"
     yield made
@@ -57,7 +59,10 @@ async def test_it_says_what_it_holds(engine) -> None:
     report = await engine.probe()
     assert report.available, report.reason
     assert {one.name for one in report.protections if not one.on} >= {"seccomp", "landlock"}
-    assert engine.log.read_text().splitlines()[-1].startswith("rm --force botbook-box-probe")
+    removed = [line for line in engine.log.read_text().splitlines() if line.startswith("rm")]
+    assert removed[0] == "rm --force dead"
+    assert removed[1].startswith("rm --force botbook-box-probe")
+    assert len(removed) == 2
     report = await type(engine)(image="missing").probe()
     assert (report.available, "No such image" in report.reason) == (False, True)
 

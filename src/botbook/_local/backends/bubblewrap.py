@@ -124,11 +124,20 @@ class BubblewrapBackend:
 
 
 def _prepare() -> tuple[str, dict[str, str]]:
-    base = tempfile.mkdtemp(prefix=_PREFIX)
+    _sweep(tempfile.gettempdir())
+    base = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
     os.chmod(base, 0o711)
     places = cgroups.parents()
     cgroups.sweep(places, _PREFIX)
     return base, places
+
+
+def _sweep(place: str) -> None:
+    """Remove what a runtime left that was killed."""
+    for name in os.listdir(place):
+        pid = name.removeprefix(_PREFIX).partition("-")[0]
+        if name.startswith(_PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            shutil.rmtree(f"{place}/{name}", ignore_errors=True)
 
 
 class BubblewrapCell:

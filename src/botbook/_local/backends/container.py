@@ -62,6 +62,7 @@ class ContainerBackend:
         try:
             await self.engine("version", timeout=_PROBE_SECONDS)
             await self.engine("image", "inspect", self._image, timeout=_PROBE_SECONDS)
+            await self._sweep()
             cell = await self.open(CellPlan(name="probe", spec=Spec(session_id="probe", image=self._image)))
             await cell.close()
         except SandboxError as error:
@@ -85,6 +86,14 @@ class ContainerBackend:
             Protection("disk", True, "tmpfs of that size; a mounted directory is watched"),
             Protection("kill", True, "the container; a single command by its mark"),
         )
+
+    async def _sweep(self) -> None:
+        """Remove containers of runtimes that were killed; those of living ones carry their process id."""
+        form = '{{.ID}} {{.Label "' + _LABEL + '"}}'
+        for line in (await self.engine("ps", "--filter", f"label={_LABEL}", "--format", form)).splitlines():
+            container, _, pid = line.partition(" ")
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                await self.engine("rm", "--force", container)
 
     async def engine(self, *arguments: str, timeout: float = _RUN_SECONDS) -> str:
         """Run the engine's program, and give what it says.

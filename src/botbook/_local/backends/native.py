@@ -28,6 +28,8 @@ __all__ = ["NativeBackend"]
 
 _BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from jail.keeper import main; main()"
 _SHM_MB: Final = 64
+#: How long the launcher has to end, in seconds.
+_END_SECONDS: Final = 3.0
 #: What the session's own few processes need, besides what the command may take.
 _OWN_MB: Final = 16
 #: One foreign user id for each session, far from those of people, services and container engines.
@@ -173,7 +175,8 @@ class NativeBackend:
         async with self._starting:
             if self._keeper is not None and self._keeper.poll() is None:
                 return
-            self._release()
+            self._let_go()
+            self._remove_base()
             self._base = await asyncio.to_thread(_make_base)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.setblocking(False)
@@ -200,19 +203,25 @@ class NativeBackend:
     async def close(self) -> None:
         """End every session and the launcher. Never raises."""
         await asyncio.gather(*(cell.close() for cell in list(self._cells)))
-        self._release()
+        self._let_go()
         if (keeper := self._keeper) is not None:
             self._keeper = None
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(keeper.wait, 3.0)
-                return
-            keeper.kill()
-            await asyncio.to_thread(keeper.wait)
+            try:
+                await asyncio.to_thread(keeper.wait, _END_SECONDS)
+            except subprocess.TimeoutExpired:
+                keeper.kill()
+                await asyncio.to_thread(keeper.wait)
+        self._remove_base()
 
-    def _release(self) -> None:
+    def _let_go(self) -> None:
+        """The launcher ends when nobody holds the other end."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
+
+    def _remove_base(self) -> None:
+        with contextlib.suppress(OSError):  # the launcher removes it as well, for a runtime that was killed
+            os.rmdir(self._base)
 
 
 # ---------------------------------------------------------------- what a session is built of
