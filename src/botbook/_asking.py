@@ -82,6 +82,7 @@ class Asked:
         self._watch = watch
         self._pieces: list[str] = []
         self._arrived: list[str] = []
+        self._came = 0
         self._ending = False
         self._events: list[Event] = []
         self._read = 0
@@ -108,8 +109,9 @@ class Asked:
 
     @property
     def unread(self) -> int:
-        """Events that came and that no loop has taken; 0 where nobody iterates."""
-        return len(self._events) - self._read if self._read else 0
+        """Events that came, on their way to the disk or behind it, and that no loop has taken; 0 where
+        nobody iterates."""
+        return self._came - self._read if self._read else 0
 
     def rest(self) -> list[Event]:
         """Events that came and that no loop has taken."""
@@ -155,6 +157,7 @@ class Asked:
 
     def arrive(self, event: Event) -> None:
         """An event of the answer is on its way to the disk: what had arrived outlives a lost link."""
+        self._came += 1
         match event.type:
             case "message.delta":
                 self._arrived.append(event.text)
@@ -234,12 +237,15 @@ class _Reader:
         self._asked = asked
         self._taken = 0
         self._waiting: deque[Event] = deque()
+        self._closed = False
 
     def __aiter__(self) -> _Reader:
         return self
 
     async def __anext__(self) -> Event:
         asked = self._asked
+        if self._closed:
+            raise StopAsyncIteration
         if not self._waiting:
             try:
                 self._waiting.extend(await asked._hop(asked._after(self._taken)))
@@ -255,6 +261,7 @@ class _Reader:
 
     async def aclose(self) -> None:
         """Stop the answer."""
+        self._closed = True
         await self._asked.stop()
 
     def __del__(self) -> None:
@@ -326,10 +333,14 @@ class Questions:
         found = self._open.get(event.reply_to)
         if found is None:
             return event
-        found[0].arrive(event)
-        if event.type != "message.received" or event.latency_s is not None:
+        asked = found[0]
+        asked.arrive(event)
+        if event.type != "message.received":
             return event
-        return replace(event, latency_s=self._clock.monotonic() - found[0].began)
+        if event.latency_s is None:
+            event = replace(event, latency_s=self._clock.monotonic() - asked.began)
+        self._ends(asked, event)
+        return event
 
     def take(self, rows: Sequence[tuple[int, Event]]) -> None:
         """Rows that are on disk: give each to its question."""
@@ -342,13 +353,13 @@ class Questions:
             elif self.strays is not None:
                 self.strays(event)
 
-    async def room(self, events: Sequence[Event] | None = None) -> None:
+    async def room(self, events: Sequence[Event]) -> None:
         """Wait until the readers of these answers have caught up; each answer has its deadline, so this ends.
 
         Args:
-            events: Of one line; a slow reader holds up its own line alone. Default: all answers.
+            events: What came on one line; a slow reader holds up its own line alone.
         """
-        ids = set(self._open) if events is None else {event.reply_to for event in events}
+        ids = {event.reply_to for event in events}
         while any(self._open[ident][0].unread > UNREAD for ident in ids & self._open.keys()):
             await self._clock.sleep(0.02)
 
@@ -362,9 +373,13 @@ class Questions:
         """End an answer by a row of our own, with what had arrived. The first reason counts."""
         if asked._ending:
             return
-        asked._ending = True
         row = replace(self._lost(asked, error), text="".join(asked._arrived))
         self._publish([row])
+        self._ends(asked, row)
+
+    def _ends(self, asked: Asked, row: Event) -> None:
+        """The row that ends an answer is on its way to the disk."""
+        asked._ending = True
         task = asyncio.get_running_loop().create_task(self._insist(asked, row))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

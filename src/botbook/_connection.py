@@ -281,7 +281,7 @@ class Connection:
                 self.outbox.cancel(run_id=item.reply_to, question_id=item.message_id)
         if self.questions.pending:
             events = [self.questions.stamped(event) for event in events]
-            await self.questions.room()
+            await self.questions.room(events)
         await self.journal.publish(events)
 
     def _on_disk(self, rows: Sequence[Row]) -> None:
