@@ -207,3 +207,12 @@ def test_any_text_is_an_address_or_a_clear_error(text):
 )
 def test_loopback(host, own):
     assert is_loopback(host) is own
+
+
+def test_a_profile_shows_what_is_harmless_alone(path):
+    path.write_text(PROFILES + 'app_secrett = "s3cret-mistyped"\n')
+    found = profiles(path)
+    assert "s3cret" not in repr(found)
+    assert "cli_work" in repr(found)
+    assert f"{found['miti']['app_secrett']}" == "s3cret-mistyped"
+    assert settings("miti", profile="work", environ={}, path=path).app_secret == Secret("s3cret-of-work")

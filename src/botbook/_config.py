@@ -16,6 +16,7 @@ from botbook._errors import ConfigError
 
 __all__ = [
     "ENVIRONMENT",
+    "Masked",
     "Secret",
     "Settings",
     "checked_url",
@@ -86,6 +87,15 @@ class Secret:
 
     def __reduce__(self) -> Any:
         raise TypeError("a Secret is never pickled")
+
+
+class Masked(str):
+    """A text that is what it is and shows as "•••": for what a traceback that lists variables may find."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'•••'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +200,16 @@ def profiles(path: Path | None = None) -> dict[str, dict[str, Any]]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the profile file {path} cannot be read: {error}", hint="Mend the file.") from None
-    return {name: table for name, table in tables.items() if isinstance(table, dict)}
+    return {name: _masked(table) for name, table in tables.items() if isinstance(table, dict)}
+
+
+def _masked(table: dict[str, Any]) -> dict[str, Any]:
+    """A profile; masked is what is not known to be harmless, for the name of a secret may be mistyped."""
+    known = {f.name for f in fields(Settings)} - SECRETS
+    return {
+        key: Masked(value) if isinstance(value, str) and key not in known else value
+        for key, value in table.items()
+    }
 
 
 def settings(
@@ -220,11 +239,11 @@ def settings(
             raise ConfigError(
                 f"unknown {source}: {', '.join(unknown)}", hint=f"Known: {', '.join(sorted(known))}."
             )
-    environ = os.environ if environ is None else environ
+    variables = os.environ if environ is None else environ
     values: dict[str, Any] = {
-        key: environ[variable]
+        key: variables[variable]
         for key, variable in ENVIRONMENT.get(gateway, {}).items()
-        if environ.get(variable)
+        if variables.get(variable)
     }
     values |= {key: value for key, value in table.items() if value not in (None, "")}
     values |= {key: value for key, value in given.items() if value not in (None, "")}

@@ -20,9 +20,18 @@ from websockets.exceptions import ConnectionClosed
 __all__ = ["StrictGateway"]
 
 APP = "cli_strict"
+#: An app whose token opens no socket.
+LOCKED = "cli_locked"
 SECRET = "a-secret-for-one-run"
 TOKEN = "a-token-for-one-run"
 EVENTS_PER_SECOND = 10
+#: Message → what comes of it: (HTTP status, answer); status 0 hangs up.
+MISDEEDS: dict[str, tuple[int, dict[str, Any]]] = {
+    "please refuse me": (401, {"errCode": 401, "errMsg": "who are you"}),
+    "please fail": (500, {"errCode": 500, "errMsg": "out of order"}),
+    "please say no": (200, {"errCode": 10012, "errMsg": "not there"}),
+    "please hang up": (0, {}),
+}
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -129,11 +138,14 @@ class StrictGateway:
         self.paths.append(f"POST {path}")
         given = json.loads(body)
         if path == "/chat/agent/v1/auth/token":
-            if given != {"app_id": APP, "app_secret": self.app_secret}:
+            if given["app_id"] not in (APP, LOCKED) or given["app_secret"] != self.app_secret:
                 return 401, {"errCode": 10001, "errMsg": "no such app"}
-            return 200, {"errCode": 0, "data": {"token": self.token, "expires_in": 7200}}
+            token = self.token if given["app_id"] == APP else f"{self.token}-locked"
+            return 200, {"errCode": 0, "data": {"token": token, "expires_in": 7200}}
         if f"Bearer {self.token}".encode() not in headers:
             return 401, {"errCode": 401, "errMsg": "who are you"}
+        if (misdeed := str(given["content"].get("text", ""))) in MISDEEDS:
+            return MISDEEDS[misdeed]
         self.answers.append((time.time(), given))
         data = {"message_id": f"m{len(self.answers)}", "server_time": f"{time.time() * 1000:.0f}"}
         return 200, {"errCode": 0, "data": data}
@@ -157,10 +169,11 @@ class _Door(ServerConnection):
         if length and len(body) >= int(length[1]):
             status, answer = self._rest(head.split()[1].decode(), head, body)
             text = json.dumps(answer).encode()
-            self.transport.write(
-                b"HTTP/1.1 %d .\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (status, len(text), text)
-            )
+            if status:
+                self.transport.write(
+                    b"HTTP/1.1 %d .\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                    b"Content-Length: %d\r\n\r\n%s" % (status, len(text), text)
+                )
             self.transport.close()
 
 

@@ -223,5 +223,6 @@ async def test_the_wall_clock_has_no_say(clock, rng):
 
 async def test_no_repr_shows_the_token(clock, rng):
     tokens = source(Http(token(SECRET, 100)), clock, rng)
-    await tokens.get()
-    assert SECRET not in repr(tokens.__dict__)
+    value = await tokens.get()
+    assert f"{value}" == SECRET
+    assert SECRET not in repr([value, tokens.__dict__])

@@ -6,10 +6,11 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from botbook._clock import SYSTEM, Clock
+from botbook._config import Masked
 from botbook._errors import (
     ApiError,
     AuthError,
@@ -75,7 +76,7 @@ def auth_flow(*, renewable: bool) -> Generator[bool, bool, None]:
 class _Held:
     """A token and its times, in seconds of the monotonic clock."""
 
-    value: str = field(repr=False)
+    value: Masked
     renew_at: float
     ends_at: float
 
@@ -113,7 +114,7 @@ class TokenSource:
     def fixed(cls, value: str | None) -> TokenSource:
         """A source that gives one token for ever, or none."""
         source = cls(lambda: None, None)
-        source._held = None if value is None else _Held(value, math.inf, math.inf)
+        source._held = None if value is None else _Held(Masked(value), math.inf, math.inf)
         return source
 
     @property
@@ -188,7 +189,7 @@ class TokenSource:
 def _held(token: Token, at: float) -> _Held:
     life = math.inf if token.expires_in is None else max(token.expires_in, SHORTEST)
     margin = min(MARGIN, SHARE * life)
-    return _Held(token.value, at + life - margin, at + life)
+    return _Held(Masked(token.value), at + life - margin, at + life)
 
 
 def _seen(fetch: asyncio.Task[_Held]) -> None:
