@@ -92,7 +92,7 @@ class ContainerBackend:
         form = '{{.ID}} {{.Label "' + _LABEL + '"}}'
         for line in (await self.engine("ps", "--filter", f"label={_LABEL}", "--format", form)).splitlines():
             container, _, pid = line.partition(" ")
-            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            if pid.isdigit() and not _alive(pid):
                 await self.engine("rm", "--force", container)
 
     async def engine(self, *arguments: str, timeout: float = _RUN_SECONDS) -> str:
@@ -160,6 +160,10 @@ class PodmanBackend(ContainerBackend):
     """By ``podman``."""
 
     name = "podman"
+
+
+def _alive(pid: str) -> bool:
+    return os.path.exists(f"/proc/{pid}")
 
 
 def _run_arguments(name: str, plan: CellPlan) -> list[str]:
