@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 
 import matplotlib as mpl
@@ -15,8 +16,8 @@ import pytest
 
 from botbook import metrics, plots
 from botbook._errors import ConfigError
-from botbook.plots._canvas import facts_line, seconds, share
 from botbook.plots._theme import THEMES, contrast, theme_named
+from botbook.plots._words import facts_line, seconds, share
 from tests.metrics.reference import arrow, row
 
 START = datetime(2026, 3, 27, tzinfo=UTC)
@@ -269,4 +270,19 @@ def test_eleven_groups_are_drawn_as_six():
     rows = [row(at=START + timedelta(minutes=k), event_id=f"e{k}", bot=f"b{k % 11}") for k in range(50)]
     figure = plots.volume(metrics.volume(arrow(rows), by="bot"))
     assert len(figure.axes) == 6
+    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False] * 3 + [True] * 3
     assert len(figure.data) == 22
+
+
+def test_names_at_the_ends_of_lines_do_not_touch():
+    rows = []
+    for k in range(8):
+        at, who = START + timedelta(minutes=k), {"chat_id": f"c{k % 4}", "bot": f"b{k % 4}"}
+        rows.append(row(at=at, event_id=f"q{k}", user_id="u", **who))
+        rows.append(row("assistant", at=at + timedelta(seconds=2), event_id=f"a{k}", **who))
+    figure = plots.response_latency(metrics.response_latency(arrow(rows), by="bot"))
+    figure.draw_without_rendering()
+    names = [text for text in figure.axes[0].texts if text.get_text().startswith("p")]
+    boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
+    assert len(boxes) == 8
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))

@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from botbook._errors import ConfigError
+from botbook.metrics._columns import Columns
 from botbook.metrics._facts import Facts, Gap, attach
 from botbook.metrics._gaps import find_gaps, merged
 from botbook.metrics._time import Buckets, Ints, buckets, freq_named, micros, moment, zone_named
 
-__all__ = ["MESSAGES", "Columns", "Rows", "Strings", "codes", "micros_of", "read", "where", "without_echoes"]
+__all__ = ["MESSAGES", "Rows", "Strings", "codes", "micros_of", "read", "where", "without_echoes"]
 
 Strings = str | Sequence[str]
 
@@ -34,7 +35,6 @@ MAKERS: Final = {"model": "the gateway's monitoring", "cost": "you, from a price
 TIMES: Final = ("at", "received_at")
 NUMBERS: Final = frozenset({"latency_s", "tokens", "feedback_type"})
 LISTS: Final = frozenset({"feedback_reasons"})
-STAMP: Final = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,11 @@ class Rows:
             return None
         return buckets(self.first_us, self.as_of_us, freq=self.facts.freq, zone=self.zone)
 
+    def bucketed(self, cut: Buckets | None, *, times: int) -> Columns:
+        """A result that begins with its buckets, each `times` times over."""
+        as_of = self.as_of_us if self.facts.freq else None
+        return Columns().bucketed(cut, times=times, spans=self.spans(), as_of_us=as_of)
+
     def groups(self, table: nw.DataFrame[Any]) -> list[tuple[str, ...]]:
         """The distinct values of `by`, sorted; one empty tuple when there is nothing to group by."""
         if not self.by:
@@ -117,70 +122,6 @@ class Rows:
             notes=(*self.facts.notes, *notes),
         )
         return attach(_native(columns.table(), self.kind), made)
-
-
-class Columns:
-    """A small result under construction: named columns of one length, each with its type."""
-
-    def __init__(self) -> None:
-        self._columns: dict[str, pa.Array] = {}
-
-    def text(self, name: str, values: Iterable[str]) -> Columns:
-        """Add text."""
-        return self._add(name, values, pa.string())
-
-    def count(self, name: str, values: Iterable[int | float]) -> Columns:
-        """Add whole numbers."""
-        return self._add(name, (int(value) for value in values), pa.int64())
-
-    def number(self, name: str, values: Iterable[float]) -> Columns:
-        """Add numbers; what is not known is NaN."""
-        return self._add(name, (float(value) for value in values), pa.float64())
-
-    def flag(self, name: str, values: Iterable[bool]) -> Columns:
-        """Add yes or no."""
-        return self._add(name, values, pa.bool_())
-
-    def time(self, name: str, values: Iterable[int | None]) -> Columns:
-        """Add times, given in microseconds since 1970; None where there is none."""
-        return self._add(name, (None if value is None else int(value) for value in values), STAMP)
-
-    def texts(self, name: str, values: Iterable[Sequence[str]]) -> Columns:
-        """Add lists of text."""
-        return self._add(name, values, pa.list_(pa.string()))
-
-    @property
-    def names(self) -> list[str]:
-        """The columns there are."""
-        return list(self._columns)
-
-    def bucketed(self, cut: Buckets | None, rows: Rows, *, times: int = 1) -> Columns:
-        """Add the columns that say which bucket: each bucket `times` times over.
-
-        They are start, end (UTC), bucket (local name), hours (true length), gap_s, unfinished.
-        """
-        if cut is None:
-            cut = Buckets(edges=np.array([0], dtype=np.int64), labels=[])
-        as_of = rows.as_of_us or 0
-
-        def spread(values: Iterable[Any]) -> list[Any]:
-            return [value for value in values for _ in range(times)]
-
-        self.time("start", spread(cut.edges[:-1]))
-        self.time("end", spread(cut.edges[1:]))
-        self.text("bucket", spread(cut.labels))
-        self.number("hours", spread(cut.hours()))
-        self.number("gap_s", spread(cut.overlap_s(rows.spans())))
-        unfinished = cut.edges[1:] > as_of if rows.facts.freq else np.zeros(len(cut), dtype=bool)
-        return self.flag("unfinished", spread(bool(late) for late in unfinished))
-
-    def table(self) -> pa.Table:
-        """The columns as an Arrow table."""
-        return pa.table(self._columns)
-
-    def _add(self, name: str, values: Iterable[Any], kind: Any) -> Columns:
-        self._columns[name] = pa.array(list(values), type=kind)
-        return self
 
 
 def read(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final
@@ -125,7 +125,7 @@ class Buckets:
         """True length of each, in hours."""
         return [float(length) / 3_600 / MICROS for length in np.diff(self.edges)]
 
-    def overlap_s(self, spans: list[tuple[int, int]]) -> list[float]:
+    def overlap_s(self, spans: Iterable[tuple[int, int]]) -> list[float]:
         """Seconds of each bucket that lie in one of `spans`, which must not overlap."""
         covered = np.zeros(len(self), dtype=np.int64)
         for start, end in spans:

@@ -9,7 +9,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from botbook.metrics._frame import Columns, Rows, micros_of, read
+from botbook.metrics._frame import Rows, micros_of, read
 from botbook.metrics._statistics import NAN, rate
 from botbook.metrics._time import MICROS, Buckets, micros
 
@@ -45,7 +45,7 @@ def connection_health(
     rows = read(frame, metric="connection_health", wants=["recovered"], tz=tz, freq=freq, as_of=as_of)
     cut = rows.buckets()
     links: list[Link] = sorted(set(rows.table.select("gateway", "bot").iter_rows()) - {("", "")})
-    made = Columns().bucketed(cut, rows, times=len(links))
+    made = rows.bucketed(cut, times=len(links))
     size = len(cut or ())
     made.text("gateway", [gateway for _ in range(size) for gateway, _ in links])
     made.text("bot", [bot for _ in range(size) for _, bot in links])

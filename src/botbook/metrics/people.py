@@ -10,8 +10,9 @@ import narwhals as nw
 import numpy as np
 
 from botbook._errors import ConfigError
+from botbook.metrics._columns import Columns
 from botbook.metrics._counts import spread_groups, tally
-from botbook.metrics._frame import MESSAGES, Columns, Rows, Strings, codes, micros_of, read, where
+from botbook.metrics._frame import MESSAGES, Rows, Strings, codes, micros_of, read, where
 from botbook.metrics._statistics import NAN, rate, wilson
 from botbook.metrics._time import MICROS, NEVER, Buckets, Ints, buckets, freq_named
 
@@ -62,7 +63,7 @@ def active_users(
     active = tally(people, cut, [*rows.by], distinct="user")
     reached = tally(wrote, cut, [*rows.by], distinct="user")
     order = [(k, group) for k in range(len(cut or ())) for group in groups]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by], groups, cut)
     made.count("active", [active.get((k, *group), 0) for k, group in order])
     _trailing(made, rows, people, cut, days, groups)
@@ -109,7 +110,7 @@ def user_growth(
     new = tally(firsts, cut, [*rows.by])
     back = tally(_comebacks(people, days, key), cut, [*rows.by], distinct="user")
     order: list[tuple[Any, ...]] = [(k, *group) for k in range(len(cut or ())) for group in groups]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by], groups, cut)
     made.count("active", [active.get(cell, 0) for cell in order])
     made.count("new", [new.get(cell, 0) for cell in order])

@@ -11,8 +11,9 @@ import numpy as np
 
 from botbook._errors import ConfigError
 from botbook.events import CANCEL, DISLIKE, LIKE
+from botbook.metrics._columns import Columns
 from botbook.metrics._counts import cells_of, rates, spread_groups, tally
-from botbook.metrics._frame import Columns, Rows, Strings, read
+from botbook.metrics._frame import Rows, Strings, read
 from botbook.metrics._ratings import NONE, STATES, WANTS, Rating, answers_of, fold
 from botbook.metrics._statistics import NAN, rate, wilson
 
@@ -250,7 +251,7 @@ def _cells(
     cut = rows.buckets()
     at = np.array([rating.booked_us for rating in ratings], dtype=np.int64)
     cells = cells_of(cut, at, [rating.group for rating in ratings])
-    made = Columns().bucketed(cut, rows, times=len(ordered))
+    made = rows.bucketed(cut, times=len(ordered))
     spread_groups(made, [*rows.by], ordered, cut)
     order = [(slot, group) for slot in range(len(cut or ())) for group in ordered]
     return made, [[ratings[k] for k in cells.get(cell, [])] for cell in order]

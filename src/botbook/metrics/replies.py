@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from botbook.metrics._columns import Columns
 from botbook.metrics._counts import cells_of, rates, spread_groups
-from botbook.metrics._frame import Columns, Rows, Strings, read
+from botbook.metrics._frame import Rows, Strings, read
 from botbook.metrics._statistics import percentiles
 from botbook.metrics._time import MICROS, Buckets, positive
 from botbook.metrics._turns import IDLE_S, PAIRING, SHARPER, Turns, find_turns, grouped
@@ -128,7 +129,7 @@ def unanswered(
     cut = rows.buckets()
     cells = cells_of(cut, turns.asked_us, keys)
     order = [(slot, group) for slot in range(len(cut or ())) for group in groups]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by], groups, cut)
     every = [np.array(cells.get(cell, []), dtype=np.int64) for cell in order]
     sure = [cell[decided[cell]] for cell in every]
@@ -167,7 +168,7 @@ def _percentiles(
     found = [waits[kind][cells.get((k, group), [])] for k, group, kind in order]
     timed = [cell[cell >= 0] for cell in found]
     counts = [(int(np.sum(np.isnan(cell))), len(cell)) for cell in found]
-    made = Columns().bucketed(cut, rows, times=len(groups) * len(KINDS))
+    made = rows.bucketed(cut, times=len(groups) * len(KINDS))
     for position, name in enumerate(rows.by):
         made.text(name, [group[position] for _, group, _ in order])
     made.text("kind", [kind for _, _, kind in order])

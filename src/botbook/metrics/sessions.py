@@ -13,8 +13,9 @@ import narwhals as nw
 import numpy as np
 
 from botbook._errors import ConfigError
+from botbook.metrics._columns import Columns
 from botbook.metrics._counts import cells_of, rates, spread_groups
-from botbook.metrics._frame import Columns, Rows, Strings, codes, micros_of, read
+from botbook.metrics._frame import Rows, Strings, codes, micros_of, read
 from botbook.metrics._sessions import Sessions, find_sessions
 from botbook.metrics._statistics import percentiles
 from botbook.metrics._time import MICROS, NEVER, positive
@@ -229,7 +230,7 @@ def _cells(
 ) -> tuple[Columns, list[Any]]:
     """A result with its buckets and groups, and for each row the numbers of its sessions."""
     cut = rows.buckets()
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by], groups, cut)
     cells = cells_of(cut, sessions.start_us, keys)
     order = [(slot, group) for slot in range(len(cut or ())) for group in groups]

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import narwhals as nw
 
+from botbook.metrics._columns import Columns
 from botbook.metrics._counts import spread_groups, tally
-from botbook.metrics._frame import MESSAGES, Columns, Strings, read, without_echoes
+from botbook.metrics._frame import MESSAGES, Strings, read, without_echoes
 from botbook.metrics._statistics import rate
 from botbook.metrics._time import local
 
@@ -54,7 +55,7 @@ def volume(
     roles = [*ROLES, *sorted(set(messages["role"].to_list()) - set(ROLES))]
     groups = [(*group, role) for group in rows.groups(messages) for role in roles]
     values = [counts.get((k, *group), 0) for k in range(len(cut or ())) for group in groups]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by, "role"], groups, cut)
     made.count("messages", values)
     hours = [h for h in (cut.hours() if cut else []) for _ in groups]

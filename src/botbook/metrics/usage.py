@@ -10,8 +10,9 @@ import narwhals as nw
 import numpy as np
 
 from botbook._errors import ConfigError
+from botbook.metrics._columns import Columns
 from botbook.metrics._counts import cells_of, rates, spread_groups, tally
-from botbook.metrics._frame import MESSAGES, Columns, Rows, Strings, codes, micros_of, read
+from botbook.metrics._frame import MESSAGES, Rows, Strings, codes, micros_of, read
 from botbook.metrics._statistics import NAN, rate
 from botbook.metrics._time import Buckets, micros, positive
 from botbook.metrics._turns import IDLE_S, PAIRING, SHARPER, Turns, find_turns, grouped
@@ -71,7 +72,7 @@ def tokens(
     cells = cells_of(cut, micros_of(calls), keys)
     order = [(slot, group) for slot in range(len(cut or ())) for group in groups]
     every = [np.array(cells.get(cell, []), dtype=np.int64) for cell in order]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by], groups, cut)
     made.count("calls", [np.sum(~failed[cell]) for cell in every])
     made.count("tokens", [used[cell][~failed[cell]].sum() for cell in every])
@@ -174,7 +175,7 @@ def tool_failures(
     cells = cells_of(cut, micros_of(table), keys)
     order = [(slot, group) for slot in range(len(cut or ())) for group in groups]
     every = [np.array(cells.get(cell, []), dtype=np.int64) for cell in order]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by, "tool"], groups, cut)
     done = [cell[~call[cell] & ~cancelled[cell]] for cell in every]
     counts = [(int(failed[cell].sum()), len(cell)) for cell in done]
@@ -265,7 +266,7 @@ def error_rate(
     cells = cells_of(cut, turns.asked_us, keys)
     order = [(slot, group) for slot in range(len(cut or ())) for group in groups]
     every = [np.array(cells.get(cell, []), dtype=np.int64) for cell in order]
-    made = Columns().bucketed(cut, rows, times=len(groups))
+    made = rows.bucketed(cut, times=len(groups))
     spread_groups(made, [*rows.by], groups, cut)
     counts = [(int(failed[cell].sum()), int(handled[cell].sum())) for cell in every]
     made.count("handled", [of for _, of in counts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botbook.plots._canvas import Plot
+from botbook.plots._plot import Plot
 from botbook.plots._theme import style
 from botbook.plots.contrast import compare, connection_health, terms
 from botbook.plots.people import active_users, retention, user_growth

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import textwrap
-import warnings
 import zoneinfo
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,16 +10,17 @@ from typing import Any, Final
 
 import narwhals as nw
 from matplotlib.dates import date2num
-from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator
 
 from botbook._errors import ConfigError
 from botbook.metrics import Facts, facts
+from botbook.plots._plot import Plot
 from botbook.plots._theme import Theme, fonts, theme_named
+from botbook.plots._words import NAMES, TIED, facts_line, ticks, union
 
-__all__ = ["BUCKETS", "Canvas", "Plot", "Table", "many", "middle", "seconds", "share"]
+__all__ = ["BUCKETS", "Canvas", "End", "Table", "middle"]
 
 #: Inches; a notebook's output is about this wide.
 SIZE: Final = (8.0, 4.0)
@@ -30,72 +28,15 @@ DPI: Final = 110
 #: More buckets than this, and bars become lines (bots.md 3c).
 BUCKETS: Final = 60
 TICKS: Final = 9
-STEPS: Final = {
-    "s": (1, 2, 5, 10, 15, 30, 60, 300, 600),
-    "10s": (1, 3, 6, 30, 60, 180, 360),
-    "min": (1, 2, 5, 10, 15, 30, 60, 120, 360, 720),
-    "h": (1, 2, 3, 6, 12, 24, 48, 96, 168),
-    "D": (1, 2, 3, 7, 14, 28, 56, 91, 182, 364),
-    "W": (1, 2, 4, 8, 13, 26, 52),
-    "M": (1, 2, 3, 6, 12, 24, 60),
-    "": (1,),
-}
-#: A space at which no line breaks.
-TIED: Final = "\u00a0"
+#: Most axes side by side.
+COLUMNS: Final = 3
+#: In points.
+NAME_HEIGHT: Final = 13.0
 LATIN: Final = "\u2e80"
-#: A transparent picture is brighter where the host tells that its paper is dark: Lab, Notebook 7, VS Code.
-ON_DARK: Final = (
-    "<style>body[data-jp-theme-light=false] .botbook-plot,body.vscode-dark .botbook-plot"
-    "{filter:brightness(1.2)}</style>"
-)
-NAMES: Final = {
-    "s": "second",
-    "10s": "10 seconds",
-    "min": "minute",
-    "h": "hour",
-    "D": "day",
-    "W": "week",
-    "M": "month",
-    "": "range",
-}
 
 
-class Plot(Figure):
-    """A matplotlib figure that shows itself in a notebook and carries its words and its data.
-
-    Attributes:
-        alt: The picture in words.
-        data: The metric frame behind it.
-    """
-
-    alt: str = ""
-    data: Any = None
-
-    def draw(self, renderer: Any) -> None:
-        """Draw, without complaints about signs that no installed font has."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*Glyph .* missing from.*")
-            super().draw(renderer)
-
-    def png(self, *, scale: float = 2.0) -> bytes:
-        """The picture as PNG, `scale` times as fine as the screen's pixels."""
-        out = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*Glyph .* missing from.*")
-            self.savefig(out, format="png", dpi=self.dpi * scale, metadata={"Description": self.alt})
-        return out.getvalue()
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        image = base64.b64encode(self.png()).decode()
-        width = round(self.get_figwidth() * self.dpi)
-        words = self.alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-        mark, rule = ("", "") if self.get_facecolor()[3] else (' class="botbook-plot"', ON_DARK)
-        return {
-            "text/plain": self.alt,
-            "image/png": image,
-            "text/html": f'<img alt="{words}"{mark} style="max-width:100%" width="{width}"'
-            f' src="data:image/png;base64,{image}">{rule}',
-        }
+#: Where a line ends: x, y, its name, its colour.
+End = tuple[float, float, str, str]
 
 
 class Table:
@@ -153,7 +94,7 @@ class Canvas:
         table: The data.
         theme: Name of a theme.
         title: What the picture shows.
-        panels: How many axes side by side.
+        panels: How many axes; up to three stand side by side, more in two lines.
         size: Inches.
         share: Whether several axes share the vertical one.
     """
@@ -175,10 +116,17 @@ class Canvas:
         self.figure = Plot(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
         paper = self.theme.paper or "none"
         self.figure.set_facecolor(paper)
-        made = self.figure.subplots(1, panels, squeeze=False, sharey=share)
-        self.axes: list[Any] = list(made[0])
+        self.columns = panels if panels <= COLUMNS else (panels + 1) // 2
+        lines = -(-panels // self.columns)
+        if lines > 1:
+            self.figure.set_figheight(size[1] * 1.5)
+        made = self.figure.subplots(lines, self.columns, squeeze=False, sharey=share)
+        self.axes: list[Any] = list(made.flat)[:panels]
+        for ax in list(made.flat)[panels:]:
+            ax.set_visible(False)
         for ax in self.axes:
             self._plain(ax)
+        self._ends: list[tuple[Any, Sequence[End]]] = []
         if not len(table):
             self.empty("nothing to show in this range")
 
@@ -212,9 +160,9 @@ class Canvas:
         ax.set_xticks([])
         ax.set_yticks([])
 
-    def label(self, x: float, y: float, words: str, color: str, *, ax: Any = None, **options: Any) -> None:
-        """Name a series right where it ends."""
-        (ax or self.ax).annotate(
+    def label(self, x: float, y: float, words: str, color: str, *, ax: Any = None, **options: Any) -> Any:
+        """Write beside a point."""
+        return (ax or self.ax).annotate(
             words,
             (x, y),
             xytext=options.pop("xytext", (6, 0)),
@@ -226,25 +174,47 @@ class Canvas:
             **options,
         )
 
+    def name_ends(self, ax: Any, ends: Sequence[End]) -> None:
+        """Name lines at the right of their axes."""
+        self._ends.append((ax, ends))
+
+    def _place_names(self) -> None:
+        """Put the names there, then push apart those that touch: heights are known when all else stands."""
+        placed = [
+            (ax, y, self.label(ax.get_xlim()[1], y, words, self.theme.edge(color), ax=ax))
+            for ax, ends in self._ends
+            for _, y, words, color in sorted(ends, key=lambda end: end[1])
+        ]
+        if not placed:
+            return
+        self.figure.draw_without_rendering()
+        dots = self.figure.dpi / 72
+        floors: dict[Any, float] = {}
+        for ax, y, name in placed:
+            pixel = ax.transData.transform((0, y))[1]
+            shift = max(0.0, floors.get(ax, pixel) - pixel)
+            floors[ax] = pixel + shift + NAME_HEIGHT * dots
+            name.set_position((6, shift / dots))
+
     def time_axis(self, ax: Any = None) -> None:
         """Local time below, gaps shaded behind."""
         ax = ax or self.ax
         freq, zone = self.table.facts.freq, self.table.facts.tz
         spans = list(dict.fromkeys(zip(self.table["start"], self.table["end"], strict=True)))
-        ticks = _ticks([start for start, _ in spans], freq, zone)
-        ax.xaxis.set_major_locator(FixedLocator([middle(*spans[k]) for k, _ in ticks]))
-        ax.xaxis.set_major_formatter(FixedFormatter([words for _, words in ticks]))
+        named = ticks([start for start, _ in spans], freq, zone, most=TICKS // self.columns)
+        ax.xaxis.set_major_locator(FixedLocator([middle(*spans[k]) for k, _ in named]))
+        ax.xaxis.set_major_formatter(FixedFormatter([words for _, words in named]))
         low, high = date2num(spans[0][0]), date2num(spans[-1][1])
         spare = max(0.0, 5 - len(spans)) * (high - low) / len(spans) / 2  # one bucket is no wall
         ax.set_xlim(low - spare, high + spare)
-        ax.set_xlabel(
-            f"local {NAMES[freq]}, {zone}" if freq else f"whole range, {zone}", loc="left", size=8.5
-        )
+        if ax in self.axes[-self.columns :]:
+            what = f"local {NAMES[freq]}" if freq else "whole range"
+            ax.set_xlabel(f"{what}, {zone}", loc="left", size=8.5)
         self._shade(ax, low, high)
 
     def _shade(self, ax: Any, low: float, high: float) -> None:
         shown = []
-        for start, end in _union((gap.start, gap.end) for gap in self.table.facts.gaps):
+        for start, end in union((gap.start, gap.end) for gap in self.table.facts.gaps):
             left, right = max(date2num(start), low), min(date2num(end), high)
             if left < right:
                 shown.append((left + right) / 2)
@@ -357,6 +327,7 @@ class Canvas:
         line = facts_line(self.table.facts)
         wide = int(figure.get_figwidth() * 17)
         figure.supxlabel("\n".join(textwrap.wrap(line, wide)), x=0.01, ha="left", size=7.5, color=theme.muted)
+        self._place_names()
         for ax in figure.axes:
             ax.tick_params(labelfontfamily=list(fonts()))
         for text in figure.findobj(Text):
@@ -378,79 +349,6 @@ def _facts(frame: Any, metric: str) -> Facts:
     )
 
 
-def facts_line(made: Facts) -> str:
-    """What a picture must say of its data (bots.md 3d)."""
-    parts = [f"n = {made.used:,}"]
-    if made.since and made.as_of:
-        zone = zoneinfo.ZoneInfo(made.tz)
-        since, as_of = made.since.astimezone(zone), made.as_of.astimezone(zone)
-        parts += [f"{since:%Y-%m-%d} to {as_of:%Y-%m-%d} {made.tz}", f"as of {as_of:%Y-%m-%d %H:%M}"]
-    else:
-        parts.append(made.tz)
-    parts.append(many(made.duplicates, "duplicate") + " dropped")
-    spans = _union((gap.start, gap.end) for gap in made.gaps)
-    lost = sum(((end - start).total_seconds() for start, end in spans), 0.0)
-    parts.append(f"{many(len(spans), 'gap')} of {seconds(lost)}" if spans else "no gaps")
-    return " · ".join(part.replace(" ", TIED) if len(part) < 60 else part for part in [*parts, *made.notes])
-
-
-def many(count: int, word: str) -> str:
-    """A number of things."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 def middle(start: datetime, end: datetime) -> float:
     """The middle of a bucket, as matplotlib counts days."""
     return float(date2num(start + (end - start) / 2))
-
-
-def seconds(value: float) -> str:
-    """A length of time in words, such as ``0.8 s`` or ``3.5 h``."""
-    for limit, unit, name in ((0.9995, 0.001, "ms"), (99.5, 1, "s"), (3570, 60, "min"), (172_000, 3600, "h")):
-        if abs(value) < limit:
-            return f"{value / unit:.3g} {name}"
-    return f"{value / 86400:,.3g} d" if abs(value) < 86_400_000 else f"{value / 86400:,.0f} d"
-
-
-def share(value: float) -> str:
-    """A share in per cent."""
-    return "–" if value != value else f"{value:.1%}"
-
-
-def _union(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    done: list[tuple[datetime, datetime]] = []
-    for start, end in sorted(spans):
-        if done and start <= done[-1][1]:
-            done[-1] = (done[-1][0], max(end, done[-1][1]))
-        else:
-            done.append((start, end))
-    return done
-
-
-def _ticks(starts: list[datetime], freq: str, zone: str) -> list[tuple[int, str]]:
-    """Which buckets get a name, and which: at most `TICKS`, on round numbers where there are any."""
-    there = zoneinfo.ZoneInfo(zone)
-    step = next((s for s in STEPS[freq] if len(starts) <= s * TICKS), len(starts) // TICKS + 1)
-    made: list[tuple[int, str]] = []
-    last: datetime | None = None
-    for k, start in enumerate(starts):
-        at = start.astimezone(there)
-        on = (at.hour % step == 0 if step < 24 else at.hour == 0 and k % step < 24) if freq == "h" else None
-        if on if on is not None else k % step == 0:
-            made.append((k, _tick(at, last, freq)))
-            last = at
-    return made
-
-
-def _tick(at: datetime, last: datetime | None, freq: str) -> str:
-    new_day = last is None or at.date() != last.date()
-    new_year = last is None or at.year != last.year
-    if freq in ("s", "10s"):
-        return f"{at:%H:%M:%S}\n{at.day} {at:%b}" if new_day else f"{at:%H:%M:%S}"
-    if freq in ("min", "h"):
-        return f"{at:%H:%M}\n{at.day} {at:%b}" if new_day else f"{at:%H:%M}"
-    if freq == "M":
-        return f"{at:%b}\n{at.year}" if new_year else f"{at:%b}"
-    if freq == "":
-        return ""
-    return f"{at.day} {at:%b}\n{at.year}" if new_year else f"{at.day} {at:%b}"

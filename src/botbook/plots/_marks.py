@@ -13,14 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from botbook.plots._canvas import BUCKETS, Canvas, Table, middle, seconds
+from botbook.plots._canvas import BUCKETS, Canvas, End, Table, middle
 from botbook.plots._theme import DASHES, MARKERS, contrast
+from botbook.plots._words import seconds
 
 __all__ = [
     "End",
     "Part",
     "dots",
-    "end_labels",
     "heat",
     "key_of_bars",
     "key_of_few",
@@ -42,8 +42,6 @@ ROUND: Final = (
     *(10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200),
     *(86400 * d for d in (1, 2, 7, 30, 90, 365)),
 )
-#: Where a line ends: x, y, its name, its colour.
-End = tuple[float, float, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +129,7 @@ def line(
     done, style = len(x) - sum(late), {"color": part.color, "solid_capstyle": "round"}
     ax.plot(x[:done], y[:done], linestyle=dash or DASHES[nth % len(DASHES)], linewidth=1.7, **style)
     ax.plot(x[max(done - 1, 0) :], y[max(done - 1, 0) :], linestyle=(0, (1, 2)), linewidth=1.2, **style)
-    if len(x) <= BUCKETS:
+    if len(x) <= BUCKETS // canvas.columns:
         paper = canvas.theme.paper or "none"
         empty = [a or b for a, b in zip(hollow or [False] * len(x), late, strict=True)]
         for position, few in enumerate(empty):
@@ -146,19 +144,6 @@ def line(
             )
     known = [k for k, value in enumerate(y) if not math.isnan(value)]
     return [(x[-1], y[known[-1]], part.name, part.color)] if known else []
-
-
-def end_labels(canvas: Canvas, ax: Any, ends: Sequence[End]) -> None:
-    """Names at the right, pushed apart where they would touch."""
-    canvas.figure.draw_without_rendering()
-    high = ax.get_xlim()[1]
-    dots_a_point = canvas.figure.dpi / 72
-    floor = -math.inf
-    for _, y, words, color in sorted(ends, key=lambda end: end[1]):
-        pixel = ax.transData.transform((high, y))[1]
-        shift = max(0.0, floor - pixel)
-        floor = pixel + shift + 13 * dots_a_point
-        canvas.label(high, y, words, canvas.theme.edge(color), ax=ax, xytext=(6, shift / dots_a_point))
 
 
 def key_of_few(canvas: Canvas, words: str) -> None:

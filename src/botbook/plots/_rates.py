@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from botbook.plots._canvas import NAMES, Canvas, Plot, Table, middle, share
-from botbook.plots._marks import Part, dots, end_labels, key_of_few, line, panels, ranked
+from botbook.plots._canvas import Canvas, Table, middle
+from botbook.plots._marks import Part, dots, key_of_few, line, panels, ranked
+from botbook.plots._plot import Plot
 from botbook.plots._theme import DASHES, MARKERS
+from botbook.plots._words import NAMES, share
 
 __all__ = ["Rate", "picture"]
 
@@ -88,7 +90,7 @@ def _over_time(canvas: Canvas, rate: Rate) -> str:
     canvas.time_axis()
     top = max(value for value in tops if not math.isnan(value))
     canvas.shares(f"share of {rate.things}, band: Wilson 95 %", top=min(1.02, top * 1.1) or 1.0)
-    end_labels(canvas, canvas.ax, [(x, y, f"{name} {share(y)}".strip(), c) for x, y, name, c in ends])
+    canvas.name_ends(canvas.ax, [(x, y, f"{name} {share(y)}".strip(), c) for x, y, name, c in ends])
     if any(n < rate.few for n in table[rate.of]):
         key_of_few(canvas, f"under {rate.few} {rate.things}")
     return "; ".join(f"last{' of ' + name if name else ''}: {share(y)}" for _, y, name, _ in ends)

@@ -8,9 +8,11 @@ from typing import Any, Final
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from botbook.plots._canvas import Canvas, Plot, Table, many, seconds, share
+from botbook.plots._canvas import Canvas, Table
 from botbook.plots._marks import dots, ranked
+from botbook.plots._plot import Plot
 from botbook.plots._theme import OKABE_ITO
+from botbook.plots._words import many, seconds, share
 
 __all__ = ["compare", "connection_health", "terms"]
 

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from matplotlib.dates import date2num
 
-from botbook.plots._canvas import NAMES, Canvas, Plot, Table, share
-from botbook.plots._marks import Part, end_labels, heat, key_of_bars, line, panels, scale, stacked
+from botbook.plots._canvas import Canvas, Table
+from botbook.plots._marks import Part, heat, key_of_bars, line, panels, scale, stacked
+from botbook.plots._plot import Plot
 from botbook.plots._theme import OKABE_ITO
+from botbook.plots._words import NAMES, share
 
 __all__ = ["active_users", "retention", "user_growth"]
 
@@ -44,7 +46,7 @@ def active_users(frame: Any, *, theme: str = "auto", title: str | None = None) -
         canvas.amounts("" if name else "users", ax)
         if name:
             canvas.panel_name(name, ax)
-        end_labels(canvas, ax, ends)
+        canvas.name_ends(ax, ends)
         words += [
             f"last{' of ' + name if name else ''}: " + ", ".join(f"{w} {y:,.0f}" for _, y, w, _ in ends)
         ]

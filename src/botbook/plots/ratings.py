@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
-from botbook.plots._canvas import Canvas, Plot, Table, share
+from botbook.plots._canvas import Canvas, Table
 from botbook.plots._marks import heat, panels
+from botbook.plots._plot import Plot
 from botbook.plots._rates import Rate, picture
 from botbook.plots._theme import OKABE_ITO
+from botbook.plots._words import share
 
 __all__ = ["dislike_reasons", "feedback_changes", "feedback_coverage", "feedback_state", "like_rate"]
 

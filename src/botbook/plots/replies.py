@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from botbook._errors import ConfigError
-from botbook.plots._canvas import NAMES, Canvas, Plot, Table, middle, seconds
-from botbook.plots._marks import End, Part, end_labels, key_of_few, lengths, line, logarithmic
+from botbook.plots._canvas import Canvas, End, Table, middle
+from botbook.plots._marks import Part, key_of_few, lengths, line, logarithmic
+from botbook.plots._plot import Plot
 from botbook.plots._rates import Rate, picture
 from botbook.plots._theme import DASHES, MARKERS, SERIES
+from botbook.plots._words import NAMES, seconds
 
 __all__ = ["response_latency", "unanswered"]
 
 #: Under so many turns a p95 says little: its marker is hollow.
 FEW: Final = 20
+#: Most groups over time, each with two lines.
+LINES: Final = 4
 
 
 def response_latency(
@@ -87,7 +91,7 @@ def _of_kind(table: Table, kind: str) -> list[int]:
 
 
 def _over_time(canvas: Canvas, table: Table, kind: str) -> str:
-    groups = _groups(table, _of_kind(table, kind))
+    groups = dict(list(_groups(table, _of_kind(table, kind)).items())[:LINES])
     shown = [v for rows in groups.values() for name in ("p50_s", "p95_s") for v in table.pick(name, rows)]
     ends: list[End] = []
     for k, (name, rows) in enumerate(groups.items()):
@@ -103,7 +107,7 @@ def _over_time(canvas: Canvas, table: Table, kind: str) -> str:
     canvas.time_axis()
     lengths(canvas.ax.yaxis, canvas.ax.set_ylim, shown)
     canvas.left("time from the question")
-    end_labels(canvas, canvas.ax, ends)
+    canvas.name_ends(canvas.ax, ends)
     if any(n < FEW for rows in groups.values() for n in table.pick("n", rows)):
         key_of_few(canvas, f"under {FEW} turns")
     return ", ".join(f"{words} {seconds(y)}" for _, y, words, _ in ends)

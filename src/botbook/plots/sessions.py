@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, Final
 
-from botbook.plots._canvas import NAMES, Canvas, Plot, Table, seconds, share
-from botbook.plots._marks import End, Part, end_labels, key_of_bars, lengths, line, panels, ranked, stacked
+from botbook.plots._canvas import Canvas, End, Table
+from botbook.plots._marks import Part, key_of_bars, lengths, line, panels, ranked, stacked
+from botbook.plots._plot import Plot
 from botbook.plots._theme import OKABE_ITO
+from botbook.plots._words import NAMES, seconds, share
 
 __all__ = ["containment", "conversation_length", "first_response"]
 
@@ -182,7 +184,7 @@ def _percentile_picture(frame: Any, table: Table, theme: str, title: str, column
     canvas.time_axis()
     lengths(canvas.ax.yaxis, canvas.ax.set_ylim, shown)
     canvas.left("time")
-    end_labels(canvas, canvas.ax, ends)
+    canvas.name_ends(canvas.ax, ends)
     return canvas.finish(frame, last=", ".join(f"{words} {seconds(y)}" for _, y, words, _ in ends))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from botbook.plots._canvas import BUCKETS, NAMES, Canvas, Plot, Table
-from botbook.plots._marks import End, Part, end_labels, heat, key_of_bars, line, panels, scale, stacked
+from botbook.plots._canvas import BUCKETS, Canvas, End, Table
+from botbook.plots._marks import Part, heat, key_of_bars, line, panels, scale, stacked
+from botbook.plots._plot import Plot
 from botbook.plots._theme import OKABE_ITO
+from botbook.plots._words import NAMES
 
 __all__ = ["hour_weekday", "volume"]
 
@@ -37,7 +39,7 @@ def volume(frame: Any, *, theme: str = "auto", title: str | None = None) -> Plot
         words.append(f"last {NAMES[table.facts.freq]}{' of ' + name if name else ''}: {last}")
         canvas.time_axis(ax)
         canvas.amounts("" if name else "messages", ax)
-        end_labels(canvas, ax, ends)
+        canvas.name_ends(ax, ends)
         if name:
             canvas.panel_name(name, ax)
     return canvas.finish(frame, last="; ".join(words))

@@ -6,9 +6,11 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from botbook.plots._canvas import BUCKETS, NAMES, Canvas, Plot, Table
-from botbook.plots._marks import Part, end_labels, key_of_bars, line, panels, ranked, stacked
+from botbook.plots._canvas import BUCKETS, Canvas, Table
+from botbook.plots._marks import Part, key_of_bars, line, panels, ranked, stacked
+from botbook.plots._plot import Plot
 from botbook.plots._rates import Rate, picture
+from botbook.plots._words import NAMES
 
 __all__ = ["error_rate", "tokens", "tool_failures"]
 
@@ -45,7 +47,7 @@ def tokens(frame: Any, *, theme: str = "auto", title: str | None = None) -> Plot
         ends = [end for k, part in enumerate(parts) for end in line(canvas, canvas.ax, part, nth=k)]
     canvas.time_axis()
     canvas.amounts("tokens")
-    end_labels(canvas, canvas.ax, ends)
+    canvas.name_ends(canvas.ax, ends)
     last = ", ".join(f"{part.name} {part.values[-1]:,}" for part in parts)
     return canvas.finish(frame, last=f"last {NAMES[table.facts.freq]}: {last}")
 
