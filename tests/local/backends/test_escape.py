@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import importlib.util
 import json
@@ -61,7 +62,18 @@ def _users() -> list[str]:
 
 
 @functools.cache
+def everything() -> dict[tuple[str, str], dict]:
+    """Every backend as every user, side by side."""
+    pairs = [(backend, user) for backend in BACKENDS for user in _users()]
+    with concurrent.futures.ThreadPoolExecutor(len(pairs)) as pool:
+        return dict(zip(pairs, pool.map(lambda pair: attempt(*pair), pairs), strict=True))
+
+
 def tried(backend: str, user: str) -> dict:
+    return everything()[backend, user]
+
+
+def attempt(backend: str, user: str) -> dict:
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     drop = user == "ordinary" and os.geteuid() == 0
     done = subprocess.run(
