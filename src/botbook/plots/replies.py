@@ -144,8 +144,9 @@ def _boxes(canvas: Canvas, table: Table, kind: str) -> str:
 
 
 def _curves(canvas: Canvas, table: Table, kind: str) -> str:
-    ax, words = canvas.ax, []
-    names = [*table.facts.by, "kind"] if not table.facts.by else list(table.facts.by)
+    ax = canvas.ax
+    halves: list[tuple[float, str, str]] = []
+    names = list(table.facts.by) or ["kind"]
     rows = range(len(table)) if not table.facts.by else _of_kind(table, kind)
     found: dict[str, list[int]] = {}
     for row in rows:
@@ -156,17 +157,13 @@ def _curves(canvas: Canvas, table: Table, kind: str) -> str:
         ax.step([x[0], *x], [0, *y], where="post", color=color, linestyle=DASHES[k], linewidth=1.8)
         at = next(p for p, value in enumerate(y) if value >= 0.5)
         ax.plot(x[at], y[at], marker=MARKERS[k], color=color, markersize=6)
-        canvas.label(
-            x[at],
-            y[at],
-            f"{name}: half within {seconds(x[at])}",
-            canvas.theme.edge(color),
-            xytext=(9, -3 - 12 * k),
-        )
-        words.append(f"{name}: half within {seconds(x[at])}")
+        halves.append((x[at], f"{name}: half within {seconds(x[at])}", color))
+    right = max(half for half, _, _ in halves) if halves else 1.0
+    for k, (_, said, color) in enumerate(halves):  # one below the other, right of every marker
+        canvas.label(right, 0.5, said, canvas.theme.edge(color), xytext=(10, -3 - 13 * k))
     shown = [value for value in table["latency_s"] if value > 0]
     logarithmic(ax.xaxis, min(shown, default=1.0) / 1.1, max(shown, default=1.0) * 1.1)
     ax.grid(axis="x", color=canvas.theme.grid, linewidth=0.8)
     canvas.shares("share of answered turns", top=1.03)
     ax.set_xlabel("time from the question, logarithmic", loc="left", size=8.5)
-    return "; ".join(words)
+    return "; ".join(said for _, said, _ in halves)
