@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from botbook._data.schema import arrow_schema
 
 #: How many journals each property is tried on; and where the same is tried on every kind of frame.
-EXAMPLES = 25
-KINDS_EXAMPLES = 4
+EXAMPLES = 20
+KINDS_EXAMPLES = 3
 MESSAGES = ("message.received", "message.sent")
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")
 #: The days before clocks change: Berlin loses an hour, New York wins one, Lord Howe wins half of one.
