@@ -60,7 +60,7 @@ class Place:
 
 
 @asynccontextmanager
-async def agent_place(kind: str, store: Path, *, speed: float = 20.0, **options: Any) -> AsyncIterator[Place]:
+async def agent_place(kind: str, store: Path, *, speed: float = 50.0, **options: Any) -> AsyncIterator[Place]:
     """An agent, ``memory`` or ``loopback``."""
     io = io_loop()
     world = World(scenario="quiet", speed=speed, **options)

@@ -181,8 +181,9 @@ async def test_two_that_come_at_once(gateway, clock):
     assert lost.value.code == 1008
 
 
-async def test_the_whole_address_of_sdk_1_0(gateway, clock):
-    client = await Client(gateway, clock, base="ws://sim/agent_ws/").open()
+@pytest.mark.parametrize("base", ["ws://sim/agent_ws/", "ws://sim/ws"])
+async def test_the_whole_address_of_sdk_1_0(gateway, clock, base):
+    client = await Client(gateway, clock, base=base).open()
     assert (await client.ask("2 + 2")).text == "2 + 2 = **4**"
 
 

@@ -29,10 +29,10 @@ from botbook.wire.agent_frames import (
 )
 from botbook.wire.contract import Frame, Response
 
-__all__ = ["AGENT_FAULTS", "WHOLE_PATH", "AgentGateway"]
+__all__ = ["AGENT_FAULTS", "WHOLE_PATHS", "AgentGateway"]
 
-#: The one chat of SDK 1.0, and where those of SDK 1.1 are.
-WHOLE_PATH: Final = "/agent_ws/"
+#: The one chat of SDK 1.0, which has no fixed path, and where those of SDK 1.1 are.
+WHOLE_PATHS: Final = ("/agent_ws/", "/ws/")
 _CHATS: Final = "/v1/agent_ws/"
 
 #: Frames that break a rule each.
@@ -228,7 +228,7 @@ class AgentGateway(Peer):
 
 def _chat_of(path: str) -> str | None:
     """Which chat a path is, or None."""
-    if path.rstrip("/") + "/" == WHOLE_PATH:
+    if path.rstrip("/") + "/" in WHOLE_PATHS:
         return "0"
     head, start, chat = path.rpartition(_CHATS)
     chat = unquote(chat.removesuffix("/"))

@@ -68,8 +68,9 @@ MAIN: Final = "main"
 #: What attachments and files are relative to.
 WORKSPACE: Final = "/workspace"
 
-#: Where a whole address of SDK 1.0 ends; SDK 1.1 makes it from a base.
+#: Where a whole address of SDK 1.0 ends, with a slash and without; SDK 1.1 makes it from a base.
 _SOCKET: Final = "agent_ws"
+_BARE: Final = "ws"
 
 
 class UserMessage(TypedDict):
@@ -152,8 +153,8 @@ class Question:
 def agent_url(base_url: str, chat_id: str | int = "0") -> str:
     """The address of a chat.
 
-    An address whose path ends in ``agent_ws`` is whole already (SDK 1.0); anything else is a base,
-    with or without its last slash (SDK 1.1).
+    An address whose path ends in ``agent_ws`` or ``ws`` is whole already (SDK 1.0); anything else
+    is a base, with or without its last slash (SDK 1.1).
 
     Args:
         base_url: ``ws://``, ``wss://``, ``http://`` or ``https://``.
@@ -162,7 +163,9 @@ def agent_url(base_url: str, chat_id: str | int = "0") -> str:
     parts = urlsplit(base_url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = parts.path.rstrip("/") + "/"
-    if not path.endswith(f"/{_SOCKET}/"):
+    if path.endswith(f"/{_BARE}/"):
+        path = path[:-1]
+    elif not path.endswith(f"/{_SOCKET}/"):
         path += f"v1/{_SOCKET}/{quote(str(chat_id), safe='')}/"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
 

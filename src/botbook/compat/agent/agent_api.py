@@ -115,8 +115,7 @@ class AgentApi:
             "agent",
             **{"name": self.id, "base_url": self._base, "chat_id": str(self.chat_id), **self._options},
         )
-        bot._connection.questions.strays = self._stray
-        bot.on("connection.*", self._changed, name="AgentApi")
+        self._listen(bot)
         try:
             await bot.start()
         except BotbookError as error:
@@ -124,6 +123,21 @@ class AgentApi:
         self._bot, self._was_lost = bot, False
         self._at_exit = weakref.finalize(self, _end, bot)
         self._call(MsgStatus())
+
+    def _listen(self, bot: AsyncBot) -> None:
+        """Be told what comes besides answers; a client that nobody holds any more is not kept by it."""
+        found = weakref.ref(self)
+
+        def stray(event: Event) -> None:
+            if (api := found()) is not None:
+                api._stray(event)
+
+        async def changed(event: Event) -> None:
+            if (api := found()) is not None:
+                api._changed(event)
+
+        bot._connection.questions.strays = stray
+        bot.on("connection.*", changed, name="AgentApi")
 
     async def close(self) -> None:
         """Close the connection; an answer that is coming fails. Harmless when closed."""
@@ -189,7 +203,7 @@ class AgentApi:
             except Exception:
                 log.exception("the callback of %s failed", self.id)
 
-    async def _changed(self, event: Event) -> None:
+    def _changed(self, event: Event) -> None:
         """The link went down, or came back; on the handlers' loop."""
         if self._loop is None or self._bot is None:
             return
