@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from botbook import _errors as errors
     from botbook import actions, events, messages, metrics, plots
+    from botbook._bus.filters import Filter
+    from botbook._bus.rules import Router, Rule
     from botbook.bot import AsyncBot, Bot, connect
 
 __all__ = [
     "AsyncBot",
     "Bot",
+    "Filter",
+    "Router",
+    "Rule",
     "actions",
     "connect",
     "errors",
@@ -29,6 +34,7 @@ __version__ = "0.1.0"
 
 #: Public name → where it lives. Looked up on first use, so that the import stays cheap.
 _NAMES = {"AsyncBot": "botbook.bot", "Bot": "botbook.bot", "connect": "botbook.bot"}
+_NAMES |= {"Filter": "botbook._bus.filters", "Router": "botbook._bus.rules", "Rule": "botbook._bus.rules"}
 _MODULES = {name: f"botbook.{name}" for name in ("actions", "events", "messages", "metrics", "plots")}
 _MODULES["errors"] = "botbook._errors"
 

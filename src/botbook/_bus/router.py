@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Final
 
 from botbook._bus.handler import Handler
+from botbook._bus.patterns import PATTERN, matches
 from botbook._errors import HandlerError
 from botbook.events import ASSISTANT, Event
 
 __all__ = ["Router"]
-
-_PATTERN: Final = re.compile(r"\*|[\w-]+(\.[\w-]+)*(\.\*)?")
 
 
 class Router:
@@ -32,7 +29,7 @@ class Router:
         Raises:
             HandlerError: Its pattern could never match.
         """
-        if not _PATTERN.fullmatch(handler.pattern):
+        if not PATTERN.fullmatch(handler.pattern):
             raise HandlerError(
                 f"{handler.pattern!r} is no pattern",
                 hint="Write a type such as message.received, or message.*, or *.",
@@ -52,7 +49,9 @@ class Router:
         found = self._found  # one table for look-up and store: `add` may swap it meanwhile
         key = (event.type, event.role == ASSISTANT)
         if key not in found:
-            found[key] = tuple(h for h in self._handlers.values() if _matches(h.pattern, *key))
+            found[key] = tuple(
+                h for h in self._handlers.values() if matches(h.pattern, event.type, own=key[1])
+            )
         return found[key]
 
     def get(self, name: str) -> Handler | None:
@@ -67,9 +66,3 @@ class Router:
 
     def __len__(self) -> int:
         return len(self._handlers)
-
-
-def _matches(pattern: str, kind: str, own: bool) -> bool:
-    if not pattern.endswith("*"):
-        return kind == pattern
-    return not own and kind.startswith(pattern[:-1])

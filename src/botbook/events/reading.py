@@ -132,6 +132,8 @@ _SHAPES: Final[dict[str, Shape]] = {
 _OTHER: Final = Shape(chain="message_chain", role="system")
 #: Who did it, where a type has no shape of its own or leaves its key empty.
 _WHO: Final = ("sender", "editor", "user", "member", "inviter", "operator")
+#: How the raw text of a unified event begins.
+_FRONT: Final = '{"type": '
 #: Keys that tell by which way an event came, and not what it is.
 _BY_THE_WAY: Final = frozenset({"adapter_name", "source_platform_object"})
 #: The bot log leaves out what is longer, in bytes.
@@ -146,6 +148,8 @@ def shape_of(type: str) -> Shape:
 def unified(event: Columns) -> dict[str, Any] | None:
     """The JSON of an event that was read from a unified event, parsed anew; else None."""
     raw = event.raw_json
+    if not raw.startswith(_FRONT):
+        return None
     names = (event.type, *(old for old, new in _OLD_NAMES.items() if new == event.type))
     if not any(raw.startswith(_front(name)) for name in names):
         return None
@@ -154,7 +158,7 @@ def unified(event: Columns) -> dict[str, Any] | None:
 
 
 def _front(name: str) -> str:
-    return f'{{"type": {json.dumps(name)}'
+    return _FRONT + json.dumps(name)
 
 
 def columns(obj: Any, **known: Any) -> dict[str, Any]:
