@@ -28,10 +28,10 @@ def wires(world: World, base: str = "http://localhost") -> dict[str, Wire]:
     }
 
 
-async def heard(wire: Wire, transport: Transport, until: Any) -> list[Any]:
+async def heard(wire: Wire, transport: Transport, until: Any, *, seconds: float = 5) -> list[Any]:
     """What comes until something is among it."""
     seen: list[Any] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(seconds):
         while not any(until(item) for item in seen):
             seen += [item for frame in await transport.receive() for item in wire.receive(frame, at=AT)]
     return seen
@@ -46,10 +46,10 @@ async def opened(wire: Wire, dial: Any, token: str | None) -> Transport:
     return transport
 
 
-async def asked(wire: Wire, transport: Transport, text: str = "1 + 1") -> Event:
+async def asked(wire: Wire, transport: Transport, text: str = "1 + 1", *, seconds: float = 5) -> Event:
     (frame, *_) = wire.send(Ask(id="q", text=text), at=AT)
     await transport.send(frame)
-    seen = await heard(wire, transport, is_answer)
+    seen = await heard(wire, transport, is_answer, seconds=seconds)
     return next(item for item in seen if is_answer(item))
 
 

@@ -21,8 +21,8 @@ from botbook._errors import (
     RemoteProtocolError,
 )
 from botbook._local.door import Door
-from botbook._local.peer import Peer
 from botbook._local.langbot import ERAS, LANGBOT_FAULTS, LangBotGateway
+from botbook._local.peer import Peer
 from botbook._net.transport import Transport
 from botbook.actions import Ask, History
 from botbook.events import Event
@@ -300,10 +300,19 @@ async def test_a_first_frame_of_another_type(gateway, clock):
 
 @only("4.10.1")
 async def test_the_oldest_asks_for_nothing(gateway, clock):
-    client = Client(gateway, clock, pipeline="nowhere")
+    client = Client(gateway, clock)
     client.token = None
     await client.open()
     assert (await client.ask("1 + 1")).text == "1 + 1 = **2**"
+
+
+@only("4.10.1")
+async def test_the_oldest_is_silent_where_there_is_no_pipeline(gateway, clock):
+    client = await Client(gateway, clock, pipeline="nowhere").open()
+    await client.transport.send(client.wire.send(Ask(id="q", text="hi"), at=clock.now())[0])
+    await client.until(lambda: client.events("message.sent"))
+    await clock.advance(60)
+    assert client.answer("q") is None
 
 
 @only("4.11.2")

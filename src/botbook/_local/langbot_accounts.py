@@ -77,6 +77,8 @@ class Accounts:
             return refusal(401, -1, "No valid user token provided")
         if users and self._lives(given):
             return self._wrong_workspace(headers)
+        if not users and not self._era.authenticates:
+            return refusal(401, -1, "Invalid API key")
         if self._era.authenticates:
             return refusal(401, "invalid_authentication", "Invalid authentication credentials")
         return refusal(401, -1, "Not enough segments")

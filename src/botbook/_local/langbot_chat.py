@@ -188,9 +188,11 @@ class Chat:
         )
 
     def _answers(self, room: Room, components: Sequence[dict[str, Any]], text: str) -> bool:
-        """Whether the pipeline answers; a group only when it is meant."""
+        """Whether the pipeline answers; one that is not there never, a group only when it is meant."""
         if self.silent:
             self.silent -= 1
+            return False
+        if room.pipeline not in self.names:  # seen on 4.10.1; later ones refuse the socket
             return False
         mentioned = any(item.get("target") == BOT_TARGET for item in components)
         return room.session_type == "person" or mentioned or text.lower().startswith("ai")

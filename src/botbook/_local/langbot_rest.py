@@ -442,7 +442,7 @@ class LangBotRoutes:
 
     def _send_message(self, call: Call) -> Response:
         if call.parts[0] not in self._has.bots:
-            return self._unknown("Bot not found")
+            return self._unknown(f"Failed to send message: Bot not found: {call.parts[0]}", old=500)
         self._has.sent.append((call.parts[0], call.json()))
         return success({"sent": True})
 
