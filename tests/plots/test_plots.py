@@ -104,7 +104,7 @@ def names_of(module):
     return {
         name
         for name in module.__all__
-        if inspect.isfunction(getattr(module, name)) and name not in ("attach", "facts", "style")
+        if inspect.isfunction(getattr(module, name)) and name not in ("attach", "facts", "freq_for", "style")
     }
 
 

@@ -8,6 +8,7 @@ are those of bots.md 3; docs/metrics.md lists them with every column.
 from __future__ import annotations
 
 from botbook.metrics._facts import Facts, Gap, attach, facts
+from botbook.metrics._frame import freq_for
 from botbook.metrics.contrast import compare, terms
 from botbook.metrics.links import connection_health
 from botbook.metrics.people import active_users, retention, user_growth
@@ -39,6 +40,7 @@ __all__ = [
     "feedback_coverage",
     "feedback_state",
     "first_response",
+    "freq_for",
     "hour_weekday",
     "like_rate",
     "response_latency",

@@ -19,9 +19,29 @@ from botbook._errors import ConfigError
 from botbook.metrics._columns import Columns
 from botbook.metrics._facts import Facts, Gap, attach
 from botbook.metrics._gaps import find_gaps, merged
-from botbook.metrics._time import Buckets, Ints, buckets, freq_named, micros, moment, zone_named
+from botbook.metrics._time import (
+    Buckets,
+    Ints,
+    buckets,
+    fitting,
+    freq_named,
+    micros,
+    moment,
+    zone_named,
+)
 
-__all__ = ["MESSAGES", "Rows", "Strings", "codes", "micros_of", "read", "where", "without_echoes"]
+__all__ = [
+    "MESSAGES",
+    "Rows",
+    "Strings",
+    "arrow",
+    "codes",
+    "freq_for",
+    "micros_of",
+    "read",
+    "where",
+    "without_echoes",
+]
 
 Strings = str | Sequence[str]
 
@@ -271,6 +291,38 @@ def _asked_for(as_of: datetime | None) -> int | None:
     if not isinstance(as_of, datetime) or as_of.tzinfo is None:
         raise ConfigError(f"as_of={as_of!r} is no time with a zone", hint="Give a datetime in UTC.")
     return micros(as_of)
+
+
+def arrow(frame: Any) -> pa.Table:
+    """A frame of any kind as an Arrow table, converted once for many metrics.
+
+    Raises:
+        ConfigError: It is no frame, or one of its columns cannot be read.
+    """
+    return _collected(_opened(frame)[0])
+
+
+def freq_for(frame: Any, *, usual: str = "D") -> str:
+    """The bucket that suits the range of a frame: seconds for a minute of events, days for weeks.
+
+    Args:
+        frame: Events, as `bot.events()` makes.
+        usual: ``W`` for what is told by weeks, such as growth and retention: days, weeks or months.
+
+    Returns:
+        One of ``s``, ``10s``, ``min``, ``h``, ``D``, ``W``, ``M``: the finest that makes at most 90
+        buckets; ``D`` without rows.
+
+    Raises:
+        ConfigError: It is no frame, or has no times with a zone in ``at``.
+    """
+    source, _ = _opened(frame)
+    known = source.collect_schema().names()
+    wanted = _wanted("freq_for", known, ["at"], [])
+    at = _normal(_collected(source.select("at")), wanted)["at_us"].drop_nulls()
+    if not len(at):
+        return "D"
+    return fitting((at.max() - at.min()) / 1e6, usual=usual)
 
 
 def _opened(frame: Any) -> tuple[nw.LazyFrame[Any], str]:

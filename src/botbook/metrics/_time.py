@@ -24,6 +24,7 @@ __all__ = [
     "NEVER",
     "Buckets",
     "buckets",
+    "fitting",
     "freq_named",
     "local",
     "micros",
@@ -47,6 +48,9 @@ FREQS: Final[dict[str, int]] = {
 }
 NEVER: Final = int(np.iinfo(np.int64).max)
 MAX_BUCKETS: Final = 50_000
+#: Buckets that a picture without a wish has at most.
+MOST_DRAWN: Final = 90
+FOUR_WEEKS: Final = 28 * FREQS["D"]
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 QUARTER: Final = 15 * 60 * MICROS  # zones of our time change on a quarter of an hour
 
@@ -78,6 +82,20 @@ def freq_named(freq: str | None) -> str:
     if freq:
         raise ConfigError(f"there is no bucket {freq!r}", hint=f"One of {', '.join(FREQS)}, or None.")
     return ""
+
+
+def fitting(seconds: float, *, usual: str = "D") -> str:
+    """The bucket for a picture of so much time: the finest of which there are not too many.
+
+    Args:
+        seconds: From the first row to the last.
+        usual: ``W`` for what is told by weeks: then nothing finer than a day, and days under four weeks.
+    """
+    if usual == "W" and seconds >= FOUR_WEEKS:
+        known = ["W", "M"]
+    else:
+        known = [name for name in FREQS if usual != "W" or FREQS[name] >= FREQS["D"]]
+    return next((name for name in known if seconds <= FREQS[name] * MOST_DRAWN), "M")
 
 
 def nearest(name: str, known: list[str]) -> str:
