@@ -10,7 +10,7 @@ from IPython.core.magic import no_var_expand
 from botbook._notebook.args import parse
 from botbook._notebook.complete import matcher
 from botbook._notebook.desk import Desk
-from botbook._notebook.show import shown
+from botbook._notebook.show import dress_errors, shown, undress_errors
 from botbook._notebook.surface import is_statement
 from botbook._notebook.verbs import ACTIONS
 
@@ -73,6 +73,7 @@ def load(shell: Any, desk: Desk | None = None) -> None:
     shell.input_transformers_cleanup.append(_line_for_empty_cell)
     if face.matcher is not None:
         shell.Completer.custom_matchers.append(face.matcher)
+    dress_errors(shell)
 
 
 def unload(shell: Any) -> None:
@@ -85,4 +86,5 @@ def unload(shell: Any) -> None:
     shell.input_transformers_cleanup.remove(_line_for_empty_cell)
     if face.matcher is not None:
         shell.Completer.custom_matchers.remove(face.matcher)
+    undress_errors()
     face.desk.close_all()

@@ -33,6 +33,8 @@ __all__ = [
 SHOWN: Final = 20
 CELL_CHARS: Final = 200
 PLAIN_CHARS: Final = 48
+#: Longer text does not get squeezed by the columns beside it.
+WIDE: Final = 24
 
 _INK: Final = "var(--jp-content-font-color0,var(--vscode-editor-foreground,CanvasText))"
 _PAPER: Final = "var(--jp-layout-color0,var(--vscode-editor-background,Canvas))"
@@ -47,6 +49,7 @@ _RULES: Final = (
     "text-align:left;vertical-align:top;color:inherit;max-width:42em;white-space:pre-wrap;"
     "overflow-wrap:break-word}.botbook.botbook th{white-space:nowrap}"
     ".botbook.botbook .n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".botbook.botbook .t{white-space:nowrap}.botbook.botbook .w{min-width:16em}"
     ".botbook.botbook tr{background:inherit}"
     ".botbook.botbook caption{text-align:left;color:inherit;padding:2px 0}"
     f".botbook.botbook pre{{font-family:{_MONO};color:inherit;background:inherit;margin:4px 0;"
@@ -191,8 +194,18 @@ def status(statuses: Sequence[Any], *, current: str = "", folder: str = "") -> V
         ]
         for one in statuses
     ]
-    columns = ["bot", "gateway", "link", "since", "events", "handled", "waiting", "reconnects", "trouble"]
-    keep = [i for i, name in enumerate(columns) if name != "trouble" or any(row[i] for row in rows)]
+    columns = [
+        "bot",
+        "gateway",
+        "link",
+        "since",
+        "events",
+        "handled",
+        "waiting",
+        "reconnects",
+        "last trouble",
+    ]
+    keep = [i for i, name in enumerate(columns) if name != "last trouble" or any(row[i] for row in rows)]
     store = sorted({_seen_from(folder, one.store) for one in statuses if one.store})
     return table(
         [columns[i] for i in keep],
@@ -312,8 +325,9 @@ def _html_table(
 
 
 def _html(text: str) -> str:
-    """Text of a cell; a time stays on one line."""
-    return text.replace(" ", "&nbsp;") if _TIME.fullmatch(text) else escape(text)
+    """Text of a cell; a time stays on one line, and long text gets some width."""
+    kind = "t" if _TIME.fullmatch(text) else "w" if len(text) > WIDE else ""
+    return f'<div class="{kind}">{escape(text)}</div>' if kind else escape(text)
 
 
 def _markdown_table(columns: Sequence[str], texts: Sequence[Sequence[str]], caption: str) -> str:

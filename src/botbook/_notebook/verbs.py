@@ -241,7 +241,9 @@ def _interrupted(desk: Desk, command: commands.Interrupted) -> Outcome:
 
 def _events(desk: Desk, command: commands.Events) -> Outcome:
     data = desk.bot().events(type=command.type, since=command.since, bot=command.bot, limit=command.limit)
-    return Outcome(view=render.frame(data, columns=EVENT_COLUMNS, what="events"), value=data)
+    one = data["bot"].nunique() < 2  # one connection needs no column to tell which
+    columns = [name for name in EVENT_COLUMNS if not (one and name == "bot")]
+    return Outcome(view=render.frame(data, columns=columns, what="events"), value=data)
 
 
 def _history(desk: Desk, command: commands.History) -> Outcome:
