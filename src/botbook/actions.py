@@ -218,7 +218,9 @@ class HistoryItem:
         text: What was said.
         sender_name: In groups, if the gateway tells.
         message_id: If the gateway tells, else "".
+        user_id: Who wrote it, if the gateway tells.
         at_ms: Epoch milliseconds, if the gateway tells.
+        own: This connection's own side wrote it, so that its row is ``message.sent``.
         raw: As it came.
     """
 
@@ -228,4 +230,5 @@ class HistoryItem:
     message_id: str = ""
     user_id: str = ""
     at_ms: int | None = None
+    own: bool = False
     raw: Any = None

@@ -118,16 +118,18 @@ def test_recovered_rows_are_marked_and_keep_what_the_gateway_told():
     rows = recovered_events(
         [
             item("hi", message_id="m1", at_ms=1_767_268_800_000, raw={"a": 1}),
-            item("there", role="assistant"),
+            item("there", role="assistant", own=True),
             item("odd", role="tool"),
+            item("an agent's answer", role="assistant"),
         ],
         like=like,
         now=NOON,
         gap="g",
     )
-    assert [row.event_id for row in rows] == ["recovered:m1", "recovered:g:c9:1", "recovered:g:c9:2"]
-    assert [row.type for row in rows] == ["message.received", "message.sent", "message.received"]
-    assert [row.role for row in rows] == ["user", "assistant", "system"]
+    assert [row.event_id for row in rows] == ["recovered:m1", *(f"recovered:g:c9:{n}" for n in (1, 2, 3))]
+    assert [row.type.partition(".")[2] for row in rows] == ["received", "sent", "received", "received"]
+    assert [row.role for row in rows] == ["user", "assistant", "system", "assistant"]
+    assert [row.user_id for row in rows] == ["ann", "", "", ""], "a partner's name is for the partner's words"
     assert all(row.recovered and row.chat_id == "c9" for row in rows)
     assert rows[0].at.timestamp() == 1_767_268_800
     assert rows[0].raw == {"a": 1}

@@ -282,6 +282,24 @@ async def test_history_and_reset(peer):
     assert len(await peer.langbot.history()) == 0
 
 
+async def test_what_was_said_while_the_link_was_down_is_recovered(connect, peer):
+    """Read from the history: what others said and were answered, as received; our own words once."""
+    other = await connect()
+    await peer.ask("before")
+    await peer.bot._connection.io.call(peer.bot._connection.link.renew("test"))
+    await other.ask("while you were away")
+    rows = await peer.until(lambda rows: (rows["type"] == "connection.gap").any())
+    assert await peer.ask("after") is not None
+    rows = peer.bot.events(bot=peer.bot.name, type="message.*")
+    assert (rows["text"] == "before").sum() == 1
+    said = rows[rows["text"] == "while you were away"]
+    assert (said["type"].tolist(), said["role"].tolist()) == (["message.received"], ["user"])
+    assert said["recovered"].tolist() == [True]
+    recovered = rows[rows["recovered"]]
+    assert set(recovered["type"]) <= {"message.received"}
+    assert not recovered["message_id"].duplicated().any()
+
+
 async def test_connections(connect, peer):
     await connect(session_type="group")
     frame = await peer.langbot.connections()

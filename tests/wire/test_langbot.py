@@ -238,6 +238,52 @@ def test_history_by_limit_and_before(version):
     assert everything[0].at_ms is None  # the zone is not known yet
 
 
+def row(number: int, role: str, text: str, connection: str = "", **more: Any) -> dict[str, Any]:
+    return {
+        "id": number, "role": role, "content": text, "message_chain": [{"type": "Plain", "text": text}],
+        "timestamp": f"2026-11-20T16:00:0{number}", "is_final": True, "connection_id": connection, **more,
+    }  # fmt: skip
+
+
+def hear(wire: LangBotWire, kind: str, **fields: Any) -> None:
+    wire.receive(json.dumps({"type": kind, **fields}), at=AT)
+
+
+def test_history_tells_our_own_words_from_others_under_the_ids_of_the_journal():
+    wire = chat()
+    for connection in ("c1", "c2"):  # a link that came back
+        hear(wire, "connected", connection_id=connection, timestamp="2026-11-20T16:00:00")
+    hear(wire, "connected")  # a server that forgets to say so
+    hear(wire, "connected", connection_id="c2")
+    wire.send(Ask(id="q1", text="mine"), at=AT)
+    hear(wire, "user_message", data=row(1, "user", "mine", "c2"))
+    rows = [
+        row(1, "user", "mine", "c2"),
+        row(2, "assistant", "an answer"),
+        row(3, "user", "of the link before", "c1"),
+        row(4, "user", "of somebody else", "c9"),
+        row(5, "assistant", "still being sa", is_final=False),
+    ]
+    (request,) = wire.send(History(id="h", chat_id="person"), at=AT)
+    items = request.read(success({"messages": rows}))
+    assert [(item.text, item.own) for item in items] == [
+        ("mine", True),
+        ("an answer", False),
+        ("of the link before", True),
+        ("of somebody else", False),
+    ]
+    assert [item.message_id for item in items][:2] == ["q1", "person:2@2026-11-20T16:00:02"]
+
+
+def test_own_ids_are_remembered_for_a_while():
+    wire = chat()
+    hear(wire, "connected", connection_id="c")
+    for number in range(1, langbot_module.MEMORY + 2):
+        wire.send(Ask(id=f"q{number}", text="x"), at=AT)
+        hear(wire, "user_message", data={**row(1, "user", "x", "c"), "id": number})
+    assert len(wire._ask_ids) == langbot_module.MEMORY
+
+
 @pytest.mark.parametrize(
     ("code", "verdict"),
     [

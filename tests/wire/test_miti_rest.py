@@ -198,6 +198,7 @@ def test_history():
             message_id="m2",
             user_id="u2",
             at_ms=1767225600123,
+            own=True,
             raw=full,
         ),
         HistoryItem(role="1", text="c", sender_name="Cy", user_id="u3", raw=nested),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from botbook._bus.handler import Call
 from botbook.actions import HistoryItem, Sent, split_target
-from botbook.events import ASSISTANT, Event, Role
+from botbook.events import ASSISTANT, USER, Event, Role
 
-__all__ = ["connection_event", "failed_event", "missing", "recovered_events", "sent_event"]
+__all__ = ["connection_event", "exec_event", "failed_event", "missing", "recovered_events", "sent_event"]
 
 
 def sent_event(
@@ -95,6 +96,33 @@ def connection_event(
     )
 
 
+def exec_event(row: Mapping[str, Any], *, gateway: str, bot: str, now: datetime) -> Event:
+    """The row of a command that ran in a sandbox.
+
+    Args:
+        row: As the sandbox's audit gives it: session, cmd (cut), status, exit_code, duration_ms …; kept
+            in raw.
+        gateway: Of the connection in whose journal it is kept.
+        bot: That connection.
+        now: When it ended.
+    """
+    code = row.get("exit_code")
+    return Event(
+        event_id=f"box:{uuid.uuid4().hex}",
+        type="box.exec",
+        at=now,
+        received_at=now,
+        gateway=gateway,
+        bot=bot,
+        chat_id=row["session"],
+        text=row["cmd"],
+        latency_s=row["duration_ms"] / 1000,
+        error=row.get("error") or {"completed": "", "timed_out": "timed out"}.get(row["status"], row["status"])
+        or (f"exit code {code}" if code else ""),
+        raw_json=json.dumps(dict(row), ensure_ascii=False),
+    )
+
+
 def missing(
     known: Sequence[tuple[str, str]], history: Sequence[HistoryItem], *, ids: Collection[str] = ()
 ) -> list[HistoryItem]:
@@ -140,14 +168,15 @@ def recovered_events(items: Sequence[HistoryItem], *, like: Event, now: datetime
             event_id=f"recovered:{item.message_id}"
             if item.message_id
             else f"recovered:{gap}:{like.chat_id}:{index}",
-            type="message.sent" if item.role == ASSISTANT else "message.received",
+            type="message.sent" if item.own else "message.received",
             at=datetime.fromtimestamp(item.at_ms / 1000, UTC) if item.at_ms else now,
             received_at=now,
             gateway=like.gateway,
             bot=like.bot,
             chat_type=like.chat_type,
             chat_id=like.chat_id,
-            user_id=item.user_id or (like.user_id if like.chat_type == "private" else ""),
+            user_id=item.user_id
+            or (like.user_id if like.chat_type == "private" and item.role == USER else ""),
             user_name=item.sender_name,
             role=_role(item.role),
             message_id=item.message_id,

@@ -8,6 +8,7 @@ questions that have none yet.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -57,7 +58,7 @@ from botbook.wire.langbot_frames import (
     read_chain,
     read_said,
 )
-from botbook.wire.langbot_pairs import Answer, Pairs, ident_of, text_of, user_of
+from botbook.wire.langbot_pairs import MEMORY, Answer, Pairs, ident_of, text_of, user_of
 from botbook.wire.langbot_rest import IMAGE_TYPES, LangBotRest
 
 __all__ = ["READY_WITHIN", "LangBotWire", "is_failure"]
@@ -154,6 +155,8 @@ class LangBotWire:
         self._page, self._visitor = page, visitor
         self._stream, self._mention = stream, mention
         self._connection = ""
+        self._connections: deque[str] = deque(maxlen=MEMORY)
+        self._ask_ids: dict[str, str] = {}
         self._refused: Verdict | None = None
         self._pairs = Pairs(group=session_type != PERSON)
         self._offset: timedelta | None = None
@@ -289,7 +292,8 @@ class LangBotWire:
             session = PERSON
 
         def read(data: Any) -> list[HistoryItem]:
-            items = [self._item(row, session) for row in rows_of(data, "messages")]
+            said = [(read_said(row, row), row) for row in rows_of(data, "messages")]
+            items = [self._item(one, row, session) for one, row in said if one.is_final]
             until = next((i for i, item in enumerate(items) if item.message_id == action.before), len(items))
             return items[max(0, until - action.limit) : until]
 
@@ -297,15 +301,15 @@ class LangBotWire:
             return self.rest.page_history(self._page, self._visitor, session, read=read)
         return self.rest.history(self.pipeline, session, read=read)
 
-    def _item(self, row: dict[str, Any], session: str) -> HistoryItem:
-        said = read_said(row, row)
-        when = self._utc(said.timestamp)
+    def _item(self, said: Said, row: dict[str, Any], session: str) -> HistoryItem:
+        when, ident = self._utc(said.timestamp), ident_of(session, said)
         return HistoryItem(
             role=said.role,
             text=text_of(said),
-            message_id=ident_of(session, said),
+            message_id=self._ask_ids.get(ident, ident),
             user_id=user_of(said.connection_id),
             at_ms=None if when is None else round(when.timestamp() * 1000),
+            own=said.connection_id in self._connections,
             raw=row,
         )
 
@@ -331,6 +335,8 @@ class LangBotWire:
 
     def _connected(self, value: dict[str, Any], frame: str, at: datetime) -> list[Received]:
         self._connection = _text(value.get("connection_id"))
+        if self._connection:
+            self._connections.append(self._connection)
         self._learn_zone(value, at)
         return [Ready()]
 
@@ -344,6 +350,8 @@ class LangBotWire:
         ident = ident_of(self.session_type, said)
         own = said.connection_id == self._connection != ""
         asked = self._pairs.heard(said, at, ident=ident, own=own)
+        if asked.ask_id:
+            self._remember(ident, asked.ask_id)
         return [
             self._event(
                 ident, "message.sent" if own else "message.received", self._utc(said.timestamp), frame, at,
@@ -351,6 +359,12 @@ class LangBotWire:
                 parts=read_chain(said.components),
             )
         ]  # fmt: skip
+
+    def _remember(self, ident: str, ask_id: str) -> None:
+        """Under which id a question of ours stands in the journal, for the history tells the server's."""
+        self._ask_ids[ident] = ask_id
+        if len(self._ask_ids) > MEMORY:
+            del self._ask_ids[next(iter(self._ask_ids))]
 
     def _response(self, value: dict[str, Any], frame: str, at: datetime) -> list[Received]:
         """A piece of an answer; frames are cumulative, and what follows the last one is told as an edit."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from botbook.wire.langbot_frames import BOT_TARGET, Said, leading_at
 
-__all__ = ["Answer", "Asked", "Pairs", "ident_of", "text_of", "user_of"]
+__all__ = ["MEMORY", "Answer", "Asked", "Pairs", "ident_of", "text_of", "user_of"]
 
 #: A question of somebody else that has no answer after so long will get none.
 PATIENCE: Final = timedelta(minutes=5)

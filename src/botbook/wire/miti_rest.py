@@ -9,6 +9,7 @@ from typing import Any, Final, NotRequired, TypedDict
 
 from botbook._errors import ApiError, AuthError, RemoteProtocolError
 from botbook.actions import HistoryItem, Sent
+from botbook.events import ASSISTANT
 from botbook.wire.contract import Response, Token
 from botbook.wire.miti_content import read_content
 from botbook.wire.miti_frames import epoch_ms, from_epoch_ms, text_of
@@ -147,13 +148,15 @@ def read_history(response: Response) -> list[HistoryItem]:
 def _history_item(item: dict[str, Any]) -> HistoryItem:
     sender = item.get("sender")
     sender = sender if isinstance(sender, dict) else {}
+    role = text_of(item.get("role"))
     return HistoryItem(
-        role=text_of(item.get("role")),
+        role=role,
         text=read_content(item.get("content"))[0],
         sender_name=text_of(item.get("sender_name")) or text_of(sender.get("name")),
         message_id=text_of(item.get("message_id")),
         user_id=text_of(item.get("user_id")) or text_of(sender.get("user_id")),
         at_ms=_ms(item.get("send_time")),
+        own=role == ASSISTANT,
         raw=item,
     )
 
