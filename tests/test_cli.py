@@ -27,7 +27,7 @@ def test_help_names_every_command(capsys):
         cli.main(["-h"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)", out, re.MULTILINE) == ["demo", "sim", "doctor"]
+    assert re.findall(r"^    (\w+)", out, re.MULTILINE) == ["demo", "sim", "report", "doctor"]
 
 
 @pytest.mark.parametrize(
@@ -175,3 +175,31 @@ def test_the_demo_leaves_a_page_that_needs_no_other_machine(monkeypatch, capsys,
     assert fetched == []
     (place / "a-file").write_text("")
     assert cli.main(["demo", "--out", "a-file/page.html"]) == 2
+
+
+def test_the_report_reads_a_journal_and_leaves_a_page(place, capsys):
+    from datetime import UTC, datetime
+
+    from botbook._data.store import Store
+    from botbook.events import Event
+
+    assert cli.main(["report"]) == 2
+    assert "there is no journal" in capsys.readouterr().err
+    assert not (place / "journal.sqlite").exists()
+    store = Store(place / "journal.sqlite")
+    for day in (1, 2):
+        at = datetime(2026, 3, day, tzinfo=UTC)
+        said = Event(
+            event_id=f"e{day}", type="message.received", at=at, received_at=at, gateway="sim", bot="b",
+            chat_id="c", user_id="u", role="user", message_id=f"m{day}", text="hi",
+        )  # fmt: skip
+        store.append([said], lambda rows: None)
+    store.close()
+    assert cli.main(["report", "--since", "2026-03-02", "--out", "out/page.html"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"User messages +1\n", out)
+    assert "from 2026-03-02 00:00 UTC" in out
+    html = (place / "out" / "page.html").read_text(encoding="utf-8")
+    assert 'data-name="volume.user" data-number="1.0"' in html
+    assert cli.main(["report", "--since", "yesterday"]) == 2
+    assert cli.main(["report", "--tz", "Berlin"]) == 2

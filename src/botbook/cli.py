@@ -1,4 +1,4 @@
-"""The command line: ``botbook demo``, ``botbook sim``, ``botbook doctor``."""
+"""The command line: ``botbook demo``, ``botbook sim``, ``botbook report``, ``botbook doctor``."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     sim.add_argument("--langbot", default="4.11.2", help="the version LangBot is like; default %(default)s")
     sim.add_argument("--json", action="store_true", help="print the line of JSON and nothing else")
     sim.add_argument("--for", type=float, dest="seconds", help="stop after so many seconds")
+    _report_options(_verb(verbs, "report", _report, "write everything about a journal as one page"))
     _verb(verbs, "doctor", _doctor, "check this machine, and say how to mend what is wrong")
     return parser
 
@@ -77,6 +78,61 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     return verb
+
+
+def _report_options(report: Any) -> None:
+    report.add_argument("--store", type=Path, help="the journal; default that of this folder")
+    for name, text in (
+        ("bot", "only this connection"),
+        ("gateway", "only this gateway"),
+        ("since", "only since: 30m, 2h, 7d ago, or a date"),
+        ("until", "only before: the same"),
+        ("freq", "bucket: s, 10s, min, h, D, W, M; default by the length of the range"),
+    ):
+        report.add_argument(f"--{name}", help=text)
+    report.add_argument("--chat-type", choices=("private", "group"), help="only such chats")
+    report.add_argument("--tz", default="UTC", help="zone of days and hours; default %(default)s")
+    report.add_argument(
+        "--out", type=Path, default=Path("botbook-report.html"), help="the page; default %(default)s"
+    )
+
+
+# -- report ---------------------------------------------------------------------------------------
+
+
+def _report(options: argparse.Namespace) -> int:
+    from botbook import report
+    from botbook._data.filters import time_of
+
+    made = report.build(
+        _journal(options.store),
+        bot=options.bot,
+        gateway=options.gateway,
+        chat_type=options.chat_type,
+        since=time_of(options.since) if options.since else None,
+        until=time_of(options.until) if options.until else None,
+        tz=options.tz,
+        freq=options.freq,
+    )
+    _write(options.out, made.page())
+    print(made.text())
+    print(f"The page is {options.out.absolute()} ({options.out.stat().st_size / 1e6:.1f} MB).")
+    return 0
+
+
+def _journal(path: Path | None) -> Any:
+    """All events of a journal that is there already."""
+    from botbook._data.place import journal_path
+    from botbook._data.store import Store
+
+    found = journal_path(path)
+    if not found.is_file():
+        raise ConfigError(f"there is no journal {found}", hint="Name one with --store, or connect a bot.")
+    store = Store(found)
+    try:
+        return store.read()
+    finally:
+        store.close()
 
 
 # -- doctor ---------------------------------------------------------------------------------------
@@ -225,6 +281,10 @@ def _write_page(book: Any, page: Path) -> None:
         raise _missing(error) from None
     nowhere = {name: "" for name in HTMLExporter.class_trait_names() if name.endswith("_url")}
     html, _ = HTMLExporter(embed_images=True, **nowhere).from_notebook_node(book)
+    _write(page, html)
+
+
+def _write(page: Path, html: str) -> None:
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(html, encoding="utf-8")

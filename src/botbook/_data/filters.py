@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Filters", "Moment", "filters", "time_of", "utcnow"]
 
-#: A time with zone, or how long ago: ``15s``, ``30m``, ``1h``, ``2d``.
+#: A time with zone, how long ago (``15s``, ``30m``, ``1h``, ``2d``), or a day in UTC (``2026-03-01``).
 Moment = datetime | str
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SPAN: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])\Z", re.ASCII)
-_SPAN_HINT: Final = "Write 15s, 30m, 1h or 2d, or give a datetime with a time zone."
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
+_SPAN_HINT: Final = "Write 15s, 30m, 1h or 2d, a day such as 2026-03-01, or give a datetime with a time zone."
 
 
 def utcnow() -> datetime:
@@ -176,22 +177,32 @@ def filters(*, now: Callable[[], datetime] = utcnow, **asked: Unpack[Asked]) -> 
 
 
 def time_of(moment: Moment, *, now: Callable[[], datetime] = utcnow) -> datetime:
-    """A point in time: a datetime with zone as it is, ``1h`` so long before now.
+    """A point in time: a datetime with zone as it is, ``1h`` so long before now, a day from its start in UTC.
 
     Raises:
-        CommandError: It is neither.
+        CommandError: It is none of these.
     """
     if isinstance(moment, datetime):
         if moment.utcoffset() is None:
             raise CommandError(f"{moment} has no time zone", hint="Write datetime(…, tzinfo=UTC).")
         return moment
-    found = _SPAN.match(moment.strip()) if isinstance(moment, str) else None
+    text = moment.strip() if isinstance(moment, str) else ""
+    if _DAY.match(text):
+        return _day(text)
+    found = _SPAN.match(text)
     if found is None:
         raise CommandError(f"{moment!r} is no time", hint=_SPAN_HINT)
     try:
         return now() - timedelta(**{_UNITS[found[2]]: float(found[1])})
     except OverflowError:
         raise CommandError(f"{moment!r} is too long ago", hint=_SPAN_HINT) from None
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise CommandError(f"there is no day {text}", hint=_SPAN_HINT) from None
 
 
 def _micros(moment: Moment | None, now: Callable[[], datetime]) -> int | None:

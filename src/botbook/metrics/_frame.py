@@ -20,6 +20,7 @@ from botbook.metrics._columns import Columns
 from botbook.metrics._facts import Facts, Gap, attach
 from botbook.metrics._gaps import find_gaps, merged
 from botbook.metrics._time import (
+    MOST_DRAWN,
     Buckets,
     Ints,
     buckets,
@@ -302,15 +303,16 @@ def arrow(frame: Any) -> pa.Table:
     return _collected(_opened(frame)[0])
 
 
-def freq_for(frame: Any, *, usual: str = "D") -> str:
+def freq_for(frame: Any, *, usual: str = "D", most: int = MOST_DRAWN) -> str:
     """The bucket that suits the range of a frame: seconds for a minute of events, days for weeks.
 
     Args:
         frame: Events, as `bot.events()` makes.
         usual: ``W`` for what is told by weeks, such as growth and retention: days, weeks or months.
+        most: Buckets there may be; fewer for rates, that each may rest on many.
 
     Returns:
-        One of ``s``, ``10s``, ``min``, ``h``, ``D``, ``W``, ``M``: the finest that makes at most 90
+        One of ``s``, ``10s``, ``min``, ``h``, ``D``, ``W``, ``M``: the finest that makes at most `most`
         buckets; ``D`` without rows.
 
     Raises:
@@ -322,7 +324,7 @@ def freq_for(frame: Any, *, usual: str = "D") -> str:
     at = _normal(_collected(source.select("at")), wanted)["at_us"].drop_nulls()
     if not len(at):
         return "D"
-    return fitting((at.max() - at.min()) / 1e6, usual=usual)
+    return fitting((at.max() - at.min()) / 1e6, usual=usual, most=most)
 
 
 def _opened(frame: Any) -> tuple[nw.LazyFrame[Any], str]:

@@ -21,6 +21,7 @@ from botbook._errors import ConfigError
 __all__ = [
     "FREQS",
     "MICROS",
+    "MOST_DRAWN",
     "NEVER",
     "Buckets",
     "buckets",
@@ -84,18 +85,19 @@ def freq_named(freq: str | None) -> str:
     return ""
 
 
-def fitting(seconds: float, *, usual: str = "D") -> str:
+def fitting(seconds: float, *, usual: str = "D", most: int = MOST_DRAWN) -> str:
     """The bucket for a picture of so much time: the finest of which there are not too many.
 
     Args:
         seconds: From the first row to the last.
         usual: ``W`` for what is told by weeks: then nothing finer than a day, and days under four weeks.
+        most: Buckets there may be.
     """
     if usual == "W" and seconds >= FOUR_WEEKS:
         known = ["W", "M"]
     else:
         known = [name for name in FREQS if usual != "W" or FREQS[name] >= FREQS["D"]]
-    return next((name for name in known if seconds <= FREQS[name] * MOST_DRAWN), "M")
+    return next((name for name in known if seconds <= FREQS[name] * most), "M")
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -23,6 +23,11 @@ __all__ = ["build"]
 LINKS: Final = "connection."
 #: Fewer ratings than this, and a bot's like rate is not drawn; the tile keeps to the same.
 MIN_N: Final = 30
+#: User turns that a point of a rate over time should rest on.
+ENOUGH: Final = 20
+#: Buckets of such a picture, at most and at least.
+MOST: Final = 90
+FEWEST: Final = 4
 NOTHING: Final = "nothing to show"
 
 
@@ -62,14 +67,15 @@ def build(
     kept = _between(whole, None, until)
     step = freq or freq_for(events)
     made = _Measured(events, tz=tz)
+    broad = freq or _broad(made)
     sections = (
         Section(title="Volume", panels=_volume(made, step)),
         Section(title="People", panels=_people(made, _Measured(kept, tz=tz), step)),
-        Section(title="Latency", panels=_latency(made, step)),
+        Section(title="Latency", panels=_latency(made, broad)),
         Section(title="Conversations", panels=_conversations(made)),
         Section(title="Feedback", panels=_feedback(made)),
         Section(title="Tools and tokens", panels=_tools(made, step)),
-        Section(title="Errors", panels=_errors(made, step)),
+        Section(title="Errors", panels=_errors(made, broad)),
         Section(title="Health", panels=_health(made)),
     )
     about = _about(made, wanted, since, until)
@@ -106,6 +112,12 @@ class _Measured:
         found = facts(self("volume", freq=None))
         assert found is not None
         return found
+
+
+def _broad(made: _Measured) -> str:
+    """A bucket for rates and percentiles: about `ENOUGH` turns in each, if there are so many."""
+    turns = made.row("response_latency").get("user_turns", 0)
+    return freq_for(made.events, most=min(MOST, max(FEWEST, turns // ENOUGH)))
 
 
 def _rows(data: Any) -> list[dict[str, Any]]:
