@@ -44,8 +44,9 @@ class Asked:
         question: What was asked.
         tools: Tool calls: dicts with id, name, arguments (a value, or text if it is no JSON), result
             (None until it came) and error.
-        thinking: What was thought aloud, where the gateway tells it apart.
+        places: For each tool call, how much of the text stood before it, in characters.
         progress: News from inside tools: (text, share done from 0 to 1, or None).
+        voices: What sub-agents said on the way: name → text.
         files: Paths of files that the agent gave, relative to its workspace.
         tokens: Tokens used, None until the end or where the gateway does not tell.
         seconds: From the question to the end, None until then.
@@ -68,7 +69,8 @@ class Asked:
         self.id = ident
         self.question = question
         self.tools: list[dict[str, Any]] = []
-        self.thinking = ""
+        self.places: list[int] = []
+        self.voices: dict[str, str] = {}
         self.progress: list[tuple[str, float | None]] = []
         self.files: list[str] = []
         self.tokens: int | None = None
@@ -82,6 +84,7 @@ class Asked:
         self._watch = watch
         self._pieces: list[str] = []
         self._arrived: list[str] = []
+        self._length = 0
         self._came = 0
         self._ending = False
         self._events: list[Event] = []
@@ -144,7 +147,8 @@ class Asked:
         if self.error:
             code = self.error.partition(":")[0]
             kind = AgentBusy if "BUSY" in code.upper() else AnswerError
-            raise kind(f"the answer failed: {self.error}", answer=self, code=code)
+            hint = None if kind is AgentBusy else "What had arrived of it is kept: `error.answer.text`."
+            raise kind(f"the answer failed: {self.error}", answer=self, code=code, hint=hint)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return _Reader(self)
@@ -203,27 +207,37 @@ class Asked:
         match event.type:
             case "message.delta":
                 self._pieces.append(event.text)
+                self._length += len(event.text)
             case "message.edited":
-                self._pieces = [event.text]
+                self._pieces, self._length = [event.text], len(event.text)
             case "agent.tool_call":
-                call = {"id": event.message_id, "name": event.user_name, "arguments": _value(event.text)}
-                self.tools.append(call | {"result": None, "error": ""})
+                self._called(event, _value(event.text))
             case "agent.tool_result":
                 self._answered(event)
             case "agent.progress":
-                self.progress.append((event.text, _share(event.raw)))
+                self._went_on(event)
             case "agent.file" if not event.error:
                 self.files.append(event.text)
 
+    def _called(self, event: Event, arguments: Any) -> dict[str, Any]:
+        call = {"id": event.message_id, "name": event.user_name, "arguments": arguments}
+        self.tools.append(call | {"result": None, "error": ""})
+        self.places.append(self._length)
+        return self.tools[-1]
+
     def _answered(self, event: Event) -> None:
         """Lay a tool's result beside its call; a result without a call stands alone."""
-        found = next(
-            (tool for tool in self.tools if event.message_id and tool["id"] == event.message_id), None
-        )
-        if found is None:
-            found = {"id": event.message_id, "name": event.user_name, "arguments": None}
-            self.tools.append(found)
+        calls = (tool for tool in self.tools if event.message_id and tool["id"] == event.message_id)
+        found = next(calls, None) or self._called(event, None)
         found |= {"result": _value(event.text), "error": event.error}
+
+    def _went_on(self, event: Event) -> None:
+        """News from inside a tool: what a sub-agent says, or how far the work is."""
+        payload = event.raw.get("payload") if isinstance(event.raw, dict) else None
+        if isinstance(payload, dict) or not event.user_name:
+            self.progress.append((event.text, _share(payload)))
+        else:
+            self.voices[event.user_name] = self.voices.get(event.user_name, "") + event.text
 
 
 class _Reader:
@@ -271,9 +285,8 @@ class _Reader:
                 io_loop().submit(work)
 
 
-def _share(raw: Any) -> float | None:
+def _share(payload: Any) -> float | None:
     """How much of a tool's work is done, if its update tells: ``progress`` from 0 to 1, or per cent."""
-    payload = raw.get("payload") if isinstance(raw, dict) else None
     value = payload.get("progress") if isinstance(payload, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
         return None

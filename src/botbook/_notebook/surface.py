@@ -35,11 +35,16 @@ class Surface:
 
         display(view)
 
-    def block(self, view: View) -> Block:
-        """Show a view that will change."""
+    def block(self, view: View, *, period: float = PERIOD) -> Block:
+        """Show a view that will change.
+
+        Args:
+            view: What to show first.
+            period: Least time between two updates, in seconds.
+        """
         from IPython.display import display
 
-        return Block(display(view, display_id=True))
+        return Block(display(view, display_id=True), period=period)
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[Block | None]:
@@ -71,12 +76,18 @@ class Surface:
 
     @contextmanager
     def painted(self) -> Iterator[Painter]:
-        """A block that is drawn anew as something changes, and once more at the end, come what may."""
-        painter = Painter(self.block)
+        """Something that is drawn anew as it changes, and once more if it fails.
+
+        Where all goes well the last view is the caller's to show, in `Painter.block`.
+        """
+        painter = Painter(lambda view: self.block(view, period=0.0))
         try:
             yield painter
-        finally:
+        except BaseException:
             painter.close()
+            painter.show()
+            raise
+        painter.close()
 
 
 class Painter:
@@ -84,13 +95,16 @@ class Painter:
 
     Args:
         open_block: Shows the first view.
+
+    Attributes:
+        block: Where it is drawn, or None before the first view.
     """
 
     def __init__(self, open_block: Callable[[View], Block]) -> None:
+        self.block: Block | None = None
         self._open_block = open_block
         self._changed = threading.Event()
         self._ended = threading.Event()
-        self._block: Block | None = None
         self._thread: threading.Thread | None = None
         self._view: Callable[[], View] = lambda: notice("")
 
@@ -101,29 +115,33 @@ class Painter:
     def draw(self, view: Callable[[], View]) -> None:
         """Show what `view` makes, from now on."""
         self._view = view
-        self._block = self._open_block(view())
-        self._thread = threading.Thread(target=self._paint, name="botbook-painter", daemon=True)
+        self.block = self._open_block(view())
+        self._thread = threading.Thread(
+            target=self._paint, args=(self.block,), name="botbook-painter", daemon=True
+        )
         self._thread.start()
 
-    def _paint(self) -> None:
+    def _paint(self, block: Block) -> None:
         while not self._ended.is_set():
             self._changed.wait()
             self._changed.clear()
             began = time.monotonic()
-            if self._block is not None:
-                self._block.update(self._view())
-            # A long answer takes long to draw: then it is drawn less often (at most a fifth of the time).
+            block.update(self._view())
+            # What takes long to draw is drawn less often: at most a fifth of the time.
             self._ended.wait(max(PERIOD, 4 * (time.monotonic() - began)))
 
     def close(self) -> None:
-        """Draw the end of it."""
+        """Draw no more."""
         self._ended.set()
         self._changed.set()
         if self._thread is not None:
             self._thread.join()
-        if self._block is not None:
-            self._block.update(self._view())
-            self._block.close()
+
+    def show(self) -> None:
+        """Draw it once, now."""
+        if self.block is not None:
+            self.block.update(self._view())
+            self.block.close()
 
 
 def _tick(block: Block, text: str, ended: threading.Event) -> None:

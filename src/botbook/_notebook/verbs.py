@@ -6,6 +6,7 @@ import difflib
 import inspect
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botbook._errors import CommandError
 from botbook._notebook import commands, doctor, render
-from botbook._notebook.answers import answer_view
+from botbook._notebook.answers import Drawing, answer_view
 from botbook._notebook.args import help_text
 from botbook._notebook.cells import lent
 from botbook._notebook.commands import Command
@@ -25,6 +26,7 @@ from botbook._notebook.surface import Block
 from botbook.events import Event
 
 if TYPE_CHECKING:
+    from botbook._asking import Asked
     from botbook.bot import Bot, Registration
 
 When = str | Callable[[Event], Any] | None
@@ -36,6 +38,8 @@ EVENT_COLUMNS: Final = (
     "at", "type", "bot", "chat_id", "user_name", "user_id", "role", "text", "latency_s", "feedback_type",
     "tokens", "error",
 )  # fmt: skip
+#: Longest wait for an answer to be over after it was stopped, in seconds.
+STOP: Final = 0.2
 #: Tracebacks that `%bot errors` shows at once.
 TRACEBACKS: Final = 5
 
@@ -192,15 +196,29 @@ def _send(desk: Desk, command: commands.Send) -> Outcome:
 
 
 def _ask(desk: Desk, command: commands.Ask) -> Outcome:
-    bot = desk.bot_or_sim()[0]
+    bot, new = desk.bot_or_sim()
+    if new:
+        desk.surface.show(render.notice("Connected to sim, the embedded world: nothing was connected yet."))
     options: dict[str, Any] = {"attachments": command.attach, "chat": command.chat}
     if command.timeout is not None:
         options["timeout"] = command.timeout
     with desk.surface.painted() as painter:
         asked = bot.aio.ask(command.body.strip(), watch=painter.wake, **options)
-        painter.draw(lambda: answer_view(asked))
-        bot.aio.run(asked.whole())
-    return Outcome(value=asked)
+        if command.out:
+            desk.names[command.out] = asked  # also where it fails or is stopped
+        painter.draw(Drawing(asked).view)
+        try:
+            bot.aio.run(asked.whole())
+        finally:
+            _let_end(asked)
+    return Outcome(view=answer_view(asked), value=asked, block=painter.block)
+
+
+def _let_end(asked: Asked) -> None:
+    """The stop button does not wait for the stop; its words should be the last ones all the same."""
+    until = time.monotonic() + STOP
+    while not asked.done and time.monotonic() < until:
+        time.sleep(0.005)
 
 
 def _handlers(desk: Desk, command: commands.Handlers) -> Outcome:
