@@ -127,6 +127,16 @@ def test_the_status_card_names_the_current_bot_and_its_trouble():
     assert "Nothing is connected" in render.status([]).plain
 
 
+def test_a_day_that_all_times_share_stands_in_the_caption():
+    noon, later = datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 2, 12, tzinfo=UTC)
+    one = render.table(["at", "text"], [[noon, "2026-01-01 is a day"], [pd.NaT, " x"]], caption="2 rows")
+    assert one.plain.splitlines()[0] == "2 rows; 2026-01-01 in UTC"
+    assert one.plain.splitlines()[2] == "12:00:00  2026-01-01 is a day"
+    assert '<div class="t">12:00:00</div>' in one.html
+    two = render.table(["at"], [[noon], [later]])
+    assert two.plain.splitlines() == ["times in UTC", "at", "2026-01-01 12:00:00", "2026-01-02 12:00:00"]
+
+
 def test_colours_come_from_the_host_and_both_ends_are_set():
     html = render.notice("x").html
     assert re.search(r"color:var\(--jp-[\w-]+,var\(--vscode-[\w-]+,CanvasText\)\)", html)

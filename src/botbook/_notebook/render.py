@@ -49,7 +49,7 @@ _RULES: Final = (
     "text-align:left;vertical-align:top;color:inherit;max-width:42em;white-space:pre-wrap;"
     "overflow-wrap:break-word}.botbook.botbook th{white-space:nowrap}"
     ".botbook.botbook .n{text-align:right;font-variant-numeric:tabular-nums}"
-    ".botbook.botbook .t{white-space:nowrap}.botbook.botbook .w{min-width:16em}"
+    ".botbook.botbook .t{white-space:nowrap}.botbook.botbook .w{min-width:12em}"
     ".botbook.botbook tr{background:inherit}"
     ".botbook.botbook caption{text-align:left;color:inherit;padding:2px 0}"
     f".botbook.botbook pre{{font-family:{_MONO};color:inherit;background:inherit;margin:4px 0;"
@@ -60,7 +60,7 @@ _RULES: Final = (
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d")
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$&-])")
 
 
@@ -134,14 +134,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: 
 
     Args:
         columns: The heads.
-        rows: Values in that order; numbers are set to the right, times in UTC.
+        rows: Values in that order; numbers are set to the right, times in UTC. A day that they
+            share goes into the caption.
         caption: A line above.
     """
     values = [list(row) for row in rows]
-    texts = [[_cell(value) for value in row] for row in values]
+    days = {f"{v:%Y-%m-%d}" for row in values for v in row if isinstance(v, datetime) and not _is_missing(v)}
+    day = days.pop() if len(days) == 1 else ""
+    texts = [[_cell(value, day) for value in row] for row in values]
     right = [bool(values) and all(_is_number(row[i]) for row in values) for i in range(len(columns))]
-    if any(isinstance(value, datetime) for row in values for value in row):
-        caption = f"{caption}; times in UTC" if caption else "times in UTC"
+    if day or days:
+        caption = "; ".join(part for part in (caption, f"{day} in UTC" if day else "times in UTC") if part)
     return View(
         box(_html_table(columns, texts, right, caption)),
         _markdown_table(columns, texts, caption),
@@ -271,12 +274,12 @@ def figure(drawn: Any) -> View:
 # -- cells ----------------------------------------------------------------------------------------
 
 
-def _cell(value: object) -> str:
-    """One value as short text."""
+def _cell(value: object, day: str = "") -> str:
+    """One value as short text; a time of that day without it."""
     if _is_missing(value):
         return ""
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
+        return f"{value:%H:%M:%S}" if f"{value:%Y-%m-%d}" == day else f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple) or type(value).__name__ == "ndarray":
