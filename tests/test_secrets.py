@@ -63,7 +63,7 @@ CELLS = (
     *[
         cell
         for text in ("please refuse me", "please fail", "please say no", "please hang up")
-        for cell in (f"bot.send('user:ann', '{text}')", f"%%bot send --to user:ann --text\n{text}", "%tb")
+        for cell in (f"bot.send('user:ann', '{text}')", "%tb", f"%%bot send --to user:ann\n{text}", "%tb")
     ],
     "%bot history si_ann_cli",
     "%tb",
@@ -78,6 +78,7 @@ CELLS = (
             f"%bot connect miti --profile {profile}",
             "%tb",
             f"botbook.connect('miti', profile={profile!r})",
+            "%tb",
         )
     ],
     "botbook.connect('miti', app_secret=bot.settings.app_secret, chat=3)",
@@ -86,6 +87,7 @@ CELLS = (
     "%bot\n%bot events --limit 5\n%history",
     "%bot plot volume --freq s",
     "nowhere.result()",
+    "%tb",
     "%bot close --all\n%unload_ext botbook",
     "logging.shutdown()",
 )
