@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from botbook._data import database
+from botbook._data import database, writer
 from botbook._data.database import APPLICATION_ID, VERSION, explain, open_reader, open_writer, prepare
+from botbook._data.schema import to_row
 from botbook._data.store import Store
 from botbook._errors import StoreError, StoreFull, StoreTooNew
+
+from .conftest import event
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -201,3 +204,50 @@ def test_the_name_may_hold_anything(tmp_path):
     Store(path).close()
     assert path.stat().st_size > 0
     assert os.listdir(path.parent) == ["j?.sqlite"]
+
+
+def old_journal(path: Path, rows: int) -> None:
+    """A journal as version 1 left it."""
+    path.touch()
+    connection = database._open(path, mode="rw")
+    connection.execute("PRAGMA journal_mode=WAL")
+    for statement in database._TABLES:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute("PRAGMA user_version=1")
+    connection.executemany(writer._INSERT, [to_row(event(seq), seq) for seq in range(1, rows + 1)])
+    connection.execute("UPDATE head SET next = ?", (rows + 1,))
+    connection.close()
+
+
+def test_a_journal_of_version_1_is_upgraded_in_place(path, make):
+    old_journal(path, 3)
+    store = Store(path)
+    assert store.read()["event_id"].to_pylist() == ["e1", "e2", "e3"]
+    store.append(make(10, 12), lambda rows: None)
+    store.flush()
+    assert store.archive(before="0s").rows == 5
+    assert store.read().num_rows == 5
+    store.close()
+    assert path.read_bytes()[60:64] == VERSION.to_bytes(4, "big")
+
+
+def test_an_upgrade_that_is_cut_off_leaves_the_old_version(path, monkeypatch):
+    old_journal(path, 3)
+    statements = database._UPGRADES[2]
+    monkeypatch.setitem(database._UPGRADES, 2, (*statements, "SELECT no_such_thing()"))
+    with pytest.raises(StoreError):
+        Store(path)
+    monkeypatch.undo()
+    store = Store(path)
+    assert store.read().num_rows == 3
+    store.close()
+
+
+def test_two_that_upgrade_at_once(path):
+    old_journal(path, 3)
+    database._make_tables(path)
+    database._make_tables(path)
+    store = Store(path)
+    assert store.read().num_rows == 3
+    store.close()

@@ -114,12 +114,9 @@ def test_sqlite_and_arrow_agree(filled):
 
 
 def test_before_seq_in_both(filled):
-    asked = Filters(before_seq=4)
-    rows = [row for chunk in filled.chunks(asked) for row in chunk]
-    assert [row[0] for row in rows] == [1, 2, 3]
     import pyarrow as pa
 
-    from botbook._data.schema import rows_to_batch
-
-    whole = pa.Table.from_batches([rows_to_batch([row for c in filled.chunks(Filters()) for row in c])])
+    asked = Filters(before_seq=4)
+    assert [seq for batch in filled.load(asked).batches for seq in batch["seq"].to_pylist()] == [1, 2, 3]
+    whole = pa.Table.from_batches(filled.load(Filters()).batches)
     assert asked.pick(whole)["seq"].to_pylist() == [1, 2, 3]

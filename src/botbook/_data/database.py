@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from botbook._errors import StoreError, StoreFull, StoreTooNew
 
 __all__ = ["BUSY_SECONDS", "VERSION", "explain", "forked", "open_reader", "open_writer", "prepare"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: "botb", so that another program's SQLite file is known for what it is.
 APPLICATION_ID: Final = 0x626F7462
 #: How long to wait for another process that is writing (bots.md 5).
@@ -50,9 +51,45 @@ _TABLES: Final = (
     "CREATE INDEX calls_running ON calls (seq) WHERE state = 'started'",
 )
 
+#: What version 2 adds: the archive. Of a version to the statements that lead to it.
+_UPGRADES: Final[dict[int, tuple[str, ...]]] = {
+    2: (
+        # Rows up to `sealed` count in the segments alone; those still in `events` wait to be removed.
+        "ALTER TABLE head ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0",
+        # Grows when rows are erased: whoever holds rows in memory reads them anew.
+        "ALTER TABLE head ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
+        """CREATE TABLE segments (
+            name TEXT PRIMARY KEY,
+            first_seq INTEGER NOT NULL,
+            last_seq INTEGER NOT NULL,
+            first_at INTEGER NOT NULL,
+            last_at INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            in_order INTEGER NOT NULL,
+            sealed_at INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        # Ids of sealed rows that may still be sent again.
+        """CREATE TABLE sealed_ids (
+            gateway TEXT NOT NULL,
+            bot TEXT NOT NULL,
+            event_id TEXT NOT NULL,
+            until INTEGER NOT NULL,
+            PRIMARY KEY (gateway, bot, event_id)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX sealed_ids_until ON sealed_ids (until)",
+        """CREATE TRIGGER events_sealed BEFORE INSERT ON events WHEN EXISTS (
+            SELECT 1 FROM sealed_ids
+            WHERE gateway = NEW.gateway AND bot = NEW.bot AND event_id = NEW.event_id
+        ) BEGIN SELECT RAISE(IGNORE); END""",
+    ),
+}
+
 
 def prepare(path: Path) -> None:
-    """See that a file is a journal of this version; an empty one becomes one.
+    """See that a file is a journal of this version; an empty one becomes one, an older one is upgraded.
+
+    An upgrade is one transaction: after a crash the file is of the old version, or of the new one.
 
     Args:
         path: A file that exists.
@@ -63,7 +100,7 @@ def prepare(path: Path) -> None:
     """
     _check_header(path)
     try:
-        if not _version(path):
+        if _version(path) < VERSION:
             _make_tables(path)
     except sqlite3.Error as error:
         raise explain(error, path) from None
@@ -180,14 +217,22 @@ def _make_tables(path: Path) -> None:
     try:
         _switch_to_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
-        if not connection.execute("PRAGMA user_version").fetchone()[0]:
-            for statement in _TABLES:
-                connection.execute(statement)
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if not version:
+            _do(connection, _TABLES)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        for step in range(max(version, 1) + 1, VERSION + 1):
+            _do(connection, _UPGRADES[step])
+        if version < VERSION:
             connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
     finally:
         connection.close()
+
+
+def _do(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:

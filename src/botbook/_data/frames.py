@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from botbook._data.filters import Asked, Filters, filters
-from botbook._data.reader import BATCH_ROWS
+from botbook._data.memory import warn_of_memory
+from botbook._data.reader import BATCH_ROWS, Head
 from botbook._data.schema import COLUMNS, Kept, Row, rows_to_batch, to_row
 from botbook._data.store import Store
 from botbook._errors import StoreError
@@ -22,6 +24,8 @@ __all__ = ["LiveFrame", "events_frame", "to_frame"]
 
 #: Put small batches together beyond so many: each is a chunk of every column.
 SMALL_BATCHES: Final = 32
+#: An archive of up to so many rows stays in memory once it was asked for, 0.2 GB a million (bots.md 4b).
+ARCHIVE_HELD: Final = 2_000_000
 
 _NAMES: Final = [column.name for column in COLUMNS]
 #: Columns that pandas holds as plain memory; the others it takes from Arrow without a copy.
@@ -42,19 +46,25 @@ class LiveFrame:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()  # all below but the inbox
-        self._next = store.head()  # seq of the first row that is not held
+        self._inbox: list[Row] = []
+        self._inbox_lock = threading.Lock()
+        self._forget_all(store.state())
+
+    def _forget_all(self, head: Head) -> None:
+        """Hold nothing: at the start, and when rows were erased."""
+        self._next = head.next  # seq of the first row that is not held
+        self._epoch = head.epoch
         self._earlier: Filters | None = Filters(before_seq=self._next)
+        self._floor: int | None = None  # rows up to this seq are in segments and not held; 0: all are
         self._sealed: list[pa.RecordBatch] = []  # BATCH_ROWS each
         self._small: list[pa.RecordBatch] = []  # younger, fewer rows than that together
         self._tail: list[Row] = []  # youngest, not in Arrow yet
         self._table: pa.Table | None = None
         self._view = _PandasView()
-        self._inbox: list[Row] = []
-        self._inbox_lock = threading.Lock()
 
     @property
     def revision(self) -> int:
-        """Grows with every new event, of this process or another; the seq of the newest one.
+        """Grows with every new event, of this process or another, and when events were erased.
 
         Raises:
             StoreError: The journal cannot be read.
@@ -94,10 +104,13 @@ class LiveFrame:
             StoreError: The journal cannot be read.
         """
         wanted = filters(now=self._store.now, **asked)
+        self._warn(wanted)
         if raw:
             return to_frame(self._store.read(raw=True, **asked))
         with self._lock:
-            table = self._current()
+            table = self._current(wanted)
+            if table is None:
+                return to_frame(self._store.read(**asked))
             if not wanted.narrow and (wanted.limit is None or wanted.limit >= len(table)):
                 return self._view.frame(table)
         return to_frame(wanted.pick(table).select(_NAMES))
@@ -117,26 +130,59 @@ class LiveFrame:
         if raw:
             return self._store.read(raw=True, **asked)
         with self._lock:
-            table = self._current()
+            table = self._current(wanted)
+        if table is None:
+            return self._store.read(**asked)
         return wanted.pick(table).select(_NAMES)
 
-    def _current(self) -> pa.Table:
-        """Everything that is in the journal now, with ``seq``."""
+    def _warn(self, wanted: Filters) -> None:
+        """Say so before a frame eats the memory."""
+        warn_of_memory(self._store.span().rows(wanted))
+
+    def _current(self, wanted: Filters) -> pa.Table | None:
+        """Everything that is wanted of the journal as it is now, with ``seq``, and more.
+
+        Returns:
+            None where that is more of the archive than should stay in memory.
+        """
         import pyarrow as pa
 
+        head = self._store.state()
+        if head.epoch != self._epoch:
+            self._forget_all(head)
         if self._earlier is not None:
-            self._sealed[:0] = [rows_to_batch(rows) for rows in self._store.chunks(self._earlier)]
+            loaded = self._store.load(self._earlier, archived=False)
+            self._sealed[:0] = loaded.batches
+            self._floor = min(loaded.head.sealed, self._next - 1)
             self._earlier, self._table = None, None
-        head = self._store.head()
         self._take()
-        if self._next < head:  # another process wrote since, or a commit is not handed on yet
-            self._read(head)
+        if self._next < head.next:  # another process wrote since, or a commit is not handed on yet
+            self._read(head.next)
         if self._tail:
             self._batch_tail()
+        if not self._reaches(wanted):
+            return None
         if self._table is None:
             batches = [*self._sealed, *self._small] or [rows_to_batch([])]
             self._table = pa.Table.from_batches(batches)
         return self._table
+
+    def _reaches(self, wanted: Filters) -> bool:
+        """Whether all that is wanted is held; takes the archive in where it is needed and not large."""
+        if not self._floor or wanted.after_seq >= self._floor:
+            return True
+        held = sum(map(len, (*self._sealed, *self._small)))
+        if wanted.limit is not None and not replace(wanted, limit=None).narrow and wanted.limit <= held:
+            return True
+        old = Filters(before_seq=self._floor + 1)
+        segments = [one for one in self._store.span().segments if one.may_hold(old)]
+        if not any(one.may_hold(wanted) for one in segments):
+            return True
+        if sum(one.rows for one in segments) > ARCHIVE_HELD:
+            return False
+        self._sealed[:0] = self._store.load(old).batches
+        self._floor, self._table, self._view = 0, None, _PandasView()
+        return True
 
     def _take(self) -> None:
         """Empty the inbox. Where it has gaps, rows of other processes or of nobody, read the disk."""
@@ -152,8 +198,11 @@ class LiveFrame:
 
     def _read(self, end: int) -> None:
         """Bring what is held up to a seq, from the disk."""
-        for chunk in self._store.chunks(Filters(after_seq=self._next - 1, before_seq=end)):
-            self._add(chunk)
+        if self._tail:
+            self._batch_tail()
+        loaded = self._store.load(Filters(after_seq=self._next - 1, before_seq=end))
+        for batch in loaded.batches:
+            self._hold(batch)
         self._next = end
 
     def _add(self, rows: Sequence[Row]) -> None:
@@ -164,11 +213,17 @@ class LiveFrame:
             self._batch_tail()
 
     def _batch_tail(self) -> None:
-        """Turn the tail into Arrow; put small batches together when they are many or make a whole one."""
+        """Turn the tail into Arrow."""
+        batch = self._batch(self._tail)
+        self._tail = []
+        self._hold(batch)
+
+    def _hold(self, batch: pa.RecordBatch) -> None:
+        """Put a batch behind the others; small ones together when they are many or make a whole one."""
         import pyarrow as pa
 
-        self._small.append(self._batch(self._tail))
-        self._tail, self._table = [], None
+        self._small.append(batch)
+        self._table = None
         whole = sum(map(len, self._small)) >= BATCH_ROWS
         if whole or len(self._small) > SMALL_BATCHES:
             self._small = pa.Table.from_batches(self._small).combine_chunks().to_batches()
@@ -178,11 +233,14 @@ class LiveFrame:
 
     def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
         """Rows as Arrow. Where an event holds what its column cannot, the journal has it as it can."""
+        import pyarrow as pa
+
         try:
             return rows_to_batch(rows)
         except StoreError:
-            kept = self._store.chunks(Filters(after_seq=rows[0][0] - 1, before_seq=rows[-1][0] + 1))
-            return rows_to_batch([row for chunk in kept for row in chunk])
+            asked = Filters(after_seq=rows[0][0] - 1, before_seq=rows[-1][0] + 1)
+            kept = self._store.load(asked).batches or [rows_to_batch([])]
+            return pa.Table.from_batches(kept).combine_chunks().to_batches()[0]
 
 
 class _PandasView:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botbook._data.database import explain, forked, open_reader
 from botbook._data.filters import Filters
@@ -26,13 +26,17 @@ from botbook._data.schema import (
     row_to_event,
     rows_to_batch,
 )
+from botbook._data.segments import Segment, folder_of, manifest
+from botbook._data.shelf import Moved, Shelf
 from botbook._errors import StoreError
 from botbook.events import Event
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BATCH_ROWS", "KnownChat", "Reader"]
+__all__ = ["BATCH_ROWS", "Head", "KnownChat", "Loaded", "Reader", "Span"]
+
+T = TypeVar("T")
 
 BATCH_ROWS: Final = 4096
 #: How far back `Reader.chats_since` looks, in rows: after a gap the lately active chats count.
@@ -55,8 +59,9 @@ _NEWEST_CALLS: Final = """
         ORDER BY calls.seq DESC, handler DESC LIMIT ?2
     ) ORDER BY seq, handler"""
 _STARTED: Final = f"""
-    SELECT handler, owner, started_at, seq, {_OF_EVENT} FROM calls JOIN events USING (seq)
-    WHERE state = 'started' ORDER BY seq, handler"""
+    SELECT calls.seq, handler, owner, started_at, events.seq, {_OF_EVENT}
+    FROM calls LEFT JOIN events ON events.seq = calls.seq
+    WHERE state = 'started' ORDER BY calls.seq, handler"""
 _CALLS: Final[tuple[tuple[str, Any], ...]] = (
     ("seq", "whole"),
     ("event_id", "text"),
@@ -70,6 +75,55 @@ _CALLS: Final[tuple[tuple[str, Any], ...]] = (
     ("error", "text"),
     ("calls", "text"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a journal stands.
+
+    Attributes:
+        next: The seq that the next event will get; grows when rows are erased, too.
+        sealed: Rows up to this seq are in segments.
+        epoch: How often rows were erased.
+    """
+
+    next: int
+    sealed: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Rows of one moment.
+
+    Attributes:
+        head: Where the journal stood.
+        batches: The rows, with ``seq``.
+    """
+
+    head: Head
+    batches: list[pa.RecordBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How much there is.
+
+    Attributes:
+        head: Where the journal stands.
+        segments: The manifest.
+        tail: Rows that are not sealed, at the most.
+    """
+
+    head: Head
+    segments: list[Segment]
+    tail: int
+
+    def rows(self, asked: Filters) -> int:
+        """How many rows can be asked for, at the most."""
+        most = sum(segment.rows for segment in self.segments if segment.may_hold(asked))
+        most += min(self.tail, max(0, self.head.next - 1 - asked.after_seq))
+        return most if asked.limit is None else min(most, asked.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +154,31 @@ class Reader:
         self._closed = False
         self._pid = os.getpid()
 
-    def head(self) -> int:
-        """The seq that the next event will get."""
+    def head(self) -> Head:
+        """Where the journal stands."""
         with self._connection() as connection:
-            return int(connection.execute("SELECT next FROM head").fetchone()[0])
+            return _head(connection)
 
-    def chunks(self, asked: Filters, *, raw: bool = False) -> Iterator[list[Row]]:
-        """The rows asked for in order of seq, `BATCH_ROWS` at a time, for `rows_to_batch`."""
-        with self._connection() as connection:
-            cursor = self._select(connection, asked, _FULL if raw else _LEAN)
-            while rows := cursor.fetchmany(BATCH_ROWS):
-                yield rows
+    def load(self, asked: Filters, *, raw: bool = False, archived: bool = True) -> Loaded:
+        """The rows asked for as Arrow with ``seq``, in order of seq, all of one moment.
+
+        Args:
+            asked: What to narrow them by; `limit` takes the newest.
+            raw: With the column ``raw``.
+            archived: Also those in segments. One that is damaged is left out, with a warning.
+
+        Raises:
+            StoreError: A row is damaged, or the journal cannot be read.
+        """
+        return self._steady(lambda: self._load(asked, raw=raw, archived=archived))
+
+    def _load(self, asked: Filters, *, raw: bool, archived: bool) -> Loaded:
+        with self._view() as (connection, head):
+            tail = [rows_to_batch(rows, raw=raw) for rows in self._rows(connection, asked, head, raw=raw)]
+            left = None if asked.limit is None else asked.limit - sum(map(len, tail))
+            shelf = self._shelf(connection) if archived and asked.after_seq < head.sealed else None
+            old = shelf.batches(replace(asked, limit=left), raw=raw) if shelf else []
+        return Loaded(head, [*old, *tail])
 
     def table(self, asked: Filters, *, raw: bool) -> pa.Table:
         """The rows asked for, in the columns of `arrow_schema`.
@@ -121,28 +189,45 @@ class Reader:
         import pyarrow as pa
 
         schema = arrow_schema(raw)
-        batches = [rows_to_batch(rows, raw=raw) for rows in self.chunks(asked, raw=raw)]
+        batches = self.load(asked, raw=raw).batches
         return pa.Table.from_batches([batch.select(schema.names) for batch in batches], schema)
 
     def events(self, asked: Filters) -> list[tuple[int, Event]]:
         """The oldest rows asked for as events, each behind its seq; `limit` counts from the oldest."""
-        where, values = asked.where()
-        with self._connection() as connection:
-            rows = connection.execute(
-                f"SELECT seq, {_FULL} FROM events WHERE {where} ORDER BY seq LIMIT ?",
-                (*values, -1 if asked.limit is None else asked.limit),
-            ).fetchall()
-        return [(row[0], _event(row)) for row in rows]
+        return [(row[0], _event(row)) for row in self._steady(lambda: self._oldest(asked))]
+
+    def _oldest(self, asked: Filters) -> list[Row]:
+        with self._view() as (connection, head):
+            rows: list[Row] = []
+            if asked.after_seq < head.sealed:
+                rows = self._shelf(connection).oldest(asked)
+            left = -1 if asked.limit is None else asked.limit - len(rows)
+            where, values = _behind(asked, head).where()
+            rows += connection.execute(
+                f"SELECT seq, {_FULL} FROM events WHERE {where} ORDER BY seq LIMIT ?", (*values, left)
+            )
+        return rows
+
+    def span(self) -> Span:
+        """How much there is, without reading it."""
+        with self._view() as (connection, head):
+            first = connection.execute(
+                "SELECT min(seq) FROM events WHERE seq > ?", (head.sealed,)
+            ).fetchone()[0]
+            return Span(head, manifest(connection), 0 if first is None else head.next - first)
 
     def chats(
         self, *, gateway: str, bot: str, since: datetime | None, after_seq: int, messages: int
     ) -> list[KnownChat]:
         """Chats with messages that arrived since then, the latest first."""
-        with self._connection() as connection:
-            newest = int(connection.execute("SELECT next FROM head").fetchone()[0]) - 1
-            oldest = max(after_seq, newest - CHAT_ROWS)
+        with self._view() as (connection, head):
+            oldest = max(after_seq, head.next - 1 - CHAT_ROWS)
             first = -(2**63) if since is None else micros(since)
-            rows = connection.execute(_CHATS, (oldest, gateway, bot, first)).fetchall()
+            behind = max(oldest, head.sealed)
+            rows = connection.execute(_CHATS, (behind, gateway, bot, first)).fetchall()
+        if oldest < head.sealed:
+            asked = Filters(after_seq=oldest, before_seq=head.sealed + 1, gateway=gateway, bot=bot)
+            rows += [row for row in reversed(self._steady(lambda: self._oldest(asked))) if _said(row, first)]
         by_chat: defaultdict[str, list[Event]] = defaultdict(list)
         for row in rows:
             event = _event(row)
@@ -153,9 +238,11 @@ class Reader:
         """The newest handler records, in order of seq."""
         import pyarrow as pa
 
-        with self._connection() as connection:
+        with self._view() as (connection, head):
             most = -1 if limit is None else limit
             rows = connection.execute(_NEWEST_CALLS, (handler, most)).fetchall()
+        names = {row[0]: _names(row) for row in self._sealed(head, [row[0] for row in rows])}
+        rows = [(row[0], *names.get(row[0], row[1:3]), *row[3:]) for row in rows]
         schema = pa.schema([(name, arrow_type(kind)) for name, kind in _CALLS])
         columns = list(zip(*rows, strict=True)) or [()] * len(_CALLS)
         return pa.Table.from_arrays(
@@ -165,9 +252,12 @@ class Reader:
 
     def interrupted(self, now: datetime) -> list[tuple[int, Event, str]]:
         """Runs that began, never ended, and whose process is gone."""
-        with self._connection() as connection:
+        with self._view() as (connection, head):
             rows = connection.execute(_STARTED).fetchall()
-        return [(row[3], _event(row[3:]), row[0]) for row in rows if is_gone(row[1], moment(row[2]), now=now)]
+        cut = [row for row in rows if is_gone(row[2], moment(row[3]), now=now)]
+        found = {row[0]: row for row in self._sealed(head, [row[0] for row in cut if row[4] is None])}
+        found |= {row[4]: row[4:] for row in cut if row[4] is not None}
+        return [(row[0], _event(found[row[0]]), row[1]) for row in cut if row[0] in found]
 
     def is_finished(self, seq: int, handler: str) -> bool:
         """Whether a handler's run over an event has ended, well or not."""
@@ -205,6 +295,41 @@ class Reader:
             raise explain(error, self._path) from None
         self._give_back(connection)
 
+    @contextmanager
+    def _view(self) -> Iterator[tuple[sqlite3.Connection, Head]]:
+        """A connection that sees one moment, and where the journal stood then."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            head = _head(connection)
+            yield connection, head
+            connection.execute("COMMIT")
+
+    def _shelf(self, connection: sqlite3.Connection) -> Shelf:
+        return Shelf(folder_of(self._path), manifest(connection), now=self._manifest)
+
+    def _manifest(self) -> list[Segment]:
+        with self._connection() as connection:
+            return manifest(connection)
+
+    def _sealed(self, head: Head, seqs: list[int]) -> list[Row]:
+        """Single rows out of the segments."""
+        old = [seq for seq in seqs if seq <= head.sealed]
+
+        def fetch() -> list[Row]:
+            with self._view() as (connection, _):
+                return self._shelf(connection).rows(old)
+
+        return self._steady(fetch) if old else []
+
+    @staticmethod
+    def _steady(question: Callable[[], T]) -> T:
+        """Ask again where a segment was replaced meanwhile, by an erasure."""
+        while True:
+            try:
+                return question()
+            except Moved:
+                continue
+
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if self._closed:
             connection.close()
@@ -212,13 +337,41 @@ class Reader:
             self._idle.append(connection)
 
     @staticmethod
-    def _select(connection: sqlite3.Connection, asked: Filters, names: str) -> sqlite3.Cursor:
-        where, values = asked.where()
-        query = f"SELECT seq, {names} FROM events WHERE {where} ORDER BY seq"
+    def _rows(
+        connection: sqlite3.Connection, asked: Filters, head: Head, *, raw: bool
+    ) -> Iterator[list[Row]]:
+        where, values = _behind(asked, head).where()
+        query = f"SELECT seq, {_FULL if raw else _LEAN} FROM events WHERE {where} ORDER BY seq"
         if asked.limit is not None:
             query = f"SELECT * FROM ({query} DESC LIMIT ?) ORDER BY seq"
             values = [*values, asked.limit]
-        return connection.execute(query, values)
+        cursor = connection.execute(query, values)
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            yield rows
+
+
+def _head(connection: sqlite3.Connection) -> Head:
+    return Head(*connection.execute("SELECT next, sealed, epoch FROM head").fetchone())
+
+
+def _behind(asked: Filters, head: Head) -> Filters:
+    """Only what is not sealed: sealed rows count in their segments."""
+    return replace(asked, after_seq=max(asked.after_seq, head.sealed))
+
+
+def _said(row: Row, first: int) -> bool:
+    """The conditions of `_CHATS` that `Filters` does not know."""
+    event = _event(row)
+    return (
+        event.type in ("message.received", "message.sent")
+        and bool(event.chat_id)
+        and micros(event.received_at) >= first
+    )
+
+
+def _names(row: Row) -> tuple[str, str]:
+    event = _event(row)
+    return event.event_id, event.type
 
 
 def _event(row: Row) -> Event:

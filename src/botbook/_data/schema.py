@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "arrow_schema",
     "arrow_type",
+    "batch_to_rows",
     "mark_to_row",
     "micros",
     "moment",
@@ -147,7 +148,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
 )
 RAW: Final = Column("raw", "text", "the frame as it came, JSON text; only on request")
 
-_CONVERTED: Final = ("at", "received_at", "feedback_reasons")
+_TIMES: Final = ("at", "received_at")
+_CONVERTED: Final = (*_TIMES, "feedback_reasons")
 _PLAIN: Final = tuple(column.name for column in COLUMNS if column.name not in _CONVERTED)
 #: Columns of a `Row`. What needs converting stands first, so that one getter fetches the rest.
 ROW_NAMES: Final = (*_CONVERTED, *_PLAIN, RAW.name)
@@ -203,12 +205,11 @@ def to_row(event: Event, seq: int) -> Row:
     Raises:
         TypeError: A time has no zone.
     """
-    reasons = event.feedback_reasons
     return (
         seq,
         micros(event.at),
         micros(event.received_at),
-        json.dumps(reasons, ensure_ascii=False) if reasons else "",
+        _reasons_text(event.feedback_reasons),
         *_plain_values(event),
     )
 
@@ -282,6 +283,23 @@ def rows_to_batch(rows: Sequence[Row], *, raw: bool = False) -> pa.RecordBatch:
         raise _damaged(rows, raw, error) from None
 
 
+def batch_to_rows(batch: pa.RecordBatch) -> list[Row]:
+    """What `rows_to_batch` was given; ``raw`` is "" where the batch has none."""
+    import pyarrow as pa
+
+    lists: list[Sequence[Any]] = []
+    for name in ("seq", *ROW_NAMES):
+        if name not in batch.schema.names:
+            lists.append([""] * len(batch))
+        elif name in _TIMES:
+            lists.append(batch.column(name).cast(pa.int64()).to_pylist())
+        elif name == "feedback_reasons":
+            lists.append([_reasons_text(value) for value in batch.column(name).to_pylist()])
+        else:
+            lists.append(batch.column(name).to_pylist())
+    return list(zip(*lists, strict=True))
+
+
 def _columns_to_batch(columns: dict[str, Sequence[Any]], *, raw: bool) -> pa.RecordBatch:
     """Lists of SQLite's values, by name, as Arrow in the order of `arrow_schema`."""
     import pyarrow as pa
@@ -299,6 +317,10 @@ def _columns_to_batch(columns: dict[str, Sequence[Any]], *, raw: bool) -> pa.Rec
         if batch.column(column.name).null_count and "NOT NULL" in column.sqlite:
             raise ValueError(f"{column.name} is empty")
     return batch
+
+
+def _reasons_text(reasons: Sequence[str]) -> str:
+    return json.dumps(reasons, ensure_ascii=False) if reasons else ""
 
 
 def _reasons(text: str) -> list[str]:

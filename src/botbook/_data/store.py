@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from botbook._data.archive import Archived, archive, discard
 from botbook._data.database import open_writer, prepare
-from botbook._data.filters import Asked, Filters, filters, utcnow
+from botbook._data.filters import Asked, Filters, Moment, filters, time_of, utcnow
 from botbook._data.owner import this_process
 from botbook._data.place import journal_path, make_place
-from botbook._data.reader import KnownChat, Reader
-from botbook._data.schema import Mark, Row, mark_to_row
+from botbook._data.reader import Head, KnownChat, Loaded, Reader, Span
+from botbook._data.schema import Mark, mark_to_row
 from botbook._data.writer import Done, Trouble, Writer
 from botbook.events import Event
 
@@ -127,11 +128,49 @@ class Store:
         self._reader.close()
         return left
 
+    # The archive
+
+    def archive(self, *, before: Moment = "30d") -> Archived:
+        """Move events that arrived before a time into Parquet segments; others may write meanwhile.
+
+        Args:
+            before: A time with zone, or an age such as ``30d``.
+
+        Raises:
+            CommandError: It is no time.
+            StoreError: A row is damaged, or another program archives for long.
+            StoreFull: The disk refuses it; nothing was moved.
+        """
+        moment = time_of(before, now=self.now)
+        self.flush()
+        return archive(self.path, before=moment, now=self.now())
+
+    def discard(self, *, before: Moment) -> int:
+        """Delete the segments that hold nothing younger than a time; returns how many events are gone."""
+        return discard(self.path, before=time_of(before, now=self.now))
+
     # Reading: from any thread
 
     def head(self) -> int:
         """The seq that the next event will get; seqs only grow, in every process."""
+        return self._reader.head().next
+
+    def state(self) -> Head:
+        """Where the journal stands: head, border of the archive, erasures."""
         return self._reader.head()
+
+    def load(self, asked: Filters, *, archived: bool = True) -> Loaded:
+        """The rows asked for as Arrow batches with ``seq``, all of one moment.
+
+        Args:
+            asked: What to narrow them by.
+            archived: Also those in segments.
+        """
+        return self._reader.load(asked, archived=archived)
+
+    def span(self) -> Span:
+        """How much there is, without reading it."""
+        return self._reader.span()
 
     def read(self, *, raw: bool = False, **asked: Unpack[Asked]) -> pa.Table:
         """Events as an Arrow table in order of seq, which is the order of arrival.
@@ -146,12 +185,11 @@ class Store:
         Raises:
             CommandError: A filter cannot be understood.
             StoreError: The journal cannot be read; a damaged row is named.
+
+        Warns:
+            DamagedSegment: A file of the archive cannot be read; its rows are left out.
         """
         return self._reader.table(filters(now=self.now, **asked), raw=raw)
-
-    def chunks(self, asked: Filters) -> Iterator[list[Row]]:
-        """The rows asked for, each behind its seq, some thousand at a time; see `rows_to_batch`."""
-        return self._reader.chunks(asked)
 
     def pending(self, **asked: Unpack[Asked]) -> list[tuple[int, Event]]:
         """Events with ``raw_json``, each behind its seq, the oldest first.
