@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -59,14 +60,32 @@ def sample_path() -> Path:
     return found[0]
 
 
-def conversations() -> list[Conversation]:
-    """Read the sample, in the order of the corpus.
+def conversations(path: str | os.PathLike[str] | None = None) -> list[Conversation]:
+    """Read conversations, in the order of the corpus.
+
+    Args:
+        path: A file of the same fields, gzipped JSON lines; default the sample.
 
     Raises:
-        ConfigError: It is missing.
+        ConfigError: It is missing, or holds something else.
     """
-    with gzip.open(sample_path(), "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    found = sample_path() if path is None else Path(path)
+    try:
+        with gzip.open(found, "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        return _grouped(rows)
+    except OSError as error:
+        raise ConfigError(
+            f"{found} cannot be read: {error}", hint="Name a .jsonl.gz file of conversations."
+        ) from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{found} holds no conversations: {error!r}",
+            hint="Its lines have conversation_id, agent, message and turn_rating.",
+        ) from None
+
+
+def _grouped(rows: list[dict[str, Any]]) -> list[Conversation]:
     return [
         Conversation(ident, tuple(map(_turn, turns)))
         for ident, turns in groupby(rows, key=lambda row: str(row["conversation_id"]))

@@ -221,7 +221,8 @@ def terms(
             rated[state].update(found)
     kept = [term for term in said if len(users[term]) >= min_n]
     kept.sort(key=lambda term: (-len(users[term]), -said[term], term))
-    odds = [_log_odds(term, said, rated[LIKE], rated[DISLIKE]) for term in kept]
+    totals = (said.total(), rated[LIKE].total(), rated[DISLIKE].total())
+    odds = [_log_odds((said[term], rated[LIKE][term], rated[DISLIKE][term]), totals) for term in kept]
     made = Columns().text("term", kept).count("users", [len(users[term]) for term in kept])
     made.count("messages", [said[term] for term in kept])
     made.count("liked", [rated[LIKE][term] for term in kept])
@@ -261,19 +262,21 @@ def _states_of_questions(rows: Rows, turns: Turns) -> dict[int, set[int]]:
     return found
 
 
-def _log_odds(
-    term: str, said: Counter[str], liked: Counter[str], disliked: Counter[str]
-) -> tuple[float, float]:
-    """Weighted log-odds with an informative prior (Monroe, Colaresi, Quinn, 2008)."""
-    totals = (liked.total(), disliked.total())
+def _log_odds(counts: tuple[int, int, int], totals: tuple[int, int, int]) -> tuple[float, float]:
+    """Weighted log-odds with an informative prior (Monroe, Colaresi, Quinn, 2008), and its z.
+
+    Args:
+        counts: Messages with the term: all, liked, disliked.
+        totals: The same of all terms together.
+    """
     if not all(totals):
         return NAN, NAN
-    if said[term] == said.total():  # the only word there is leans nowhere
+    if counts[0] == totals[0]:  # the only word there is leans nowhere
         return 0.0, 0.0
-    prior = PRIOR * said[term] / said.total()
-    odds = [
-        math.log((counts[term] + prior) / (total + PRIOR - counts[term] - prior))
-        for counts, total in zip((liked, disliked), totals, strict=True)
-    ]
-    spread = math.sqrt(1 / (liked[term] + prior) + 1 / (disliked[term] + prior))
-    return odds[0] - odds[1], (odds[0] - odds[1]) / spread
+    prior = PRIOR * counts[0] / totals[0]
+    liked, disliked = (
+        math.log((count + prior) / (total + PRIOR - count - prior))
+        for count, total in zip(counts[1:], totals[1:], strict=True)
+    )
+    spread = math.sqrt(1 / (counts[1] + prior) + 1 / (counts[2] + prior))
+    return liked - disliked, (liked - disliked) / spread
