@@ -223,7 +223,8 @@ def _let_end(asked: Asked) -> None:
 
 def _handlers(desk: Desk, command: commands.Handlers) -> Outcome:
     data = desk.bot().handlers()
-    return Outcome(view=render.frame(data, columns=list(data), what="handlers", shown=100), value=data)
+    view = render.frame(data, columns=list(map(str, data)), what="handlers", shown=100)
+    return Outcome(view=view, value=data)
 
 
 def _off(desk: Desk, command: commands.Off) -> Outcome:
