@@ -19,6 +19,7 @@ The type says whose fault it is, ``.hint`` says the one next step.
     ├─ ApiError                 the peer answered with an error
     │  └─ AuthError             the credentials were refused
     ├─ SandboxError             the sandbox refused or broke
+    │  └─ CommandFailed         a command in it ended with an error, or its time was up
     └─ StoreError               the journal cannot be read or written
        ├─ StoreFull             no room, or no right to write
        └─ StoreTooNew           written by a newer version; left untouched
@@ -38,6 +39,7 @@ __all__ = [
     "BotInterrupted",
     "BotbookError",
     "CommandError",
+    "CommandFailed",
     "ConfigError",
     "ConnectError",
     "ConnectionLost",
@@ -253,6 +255,20 @@ class SandboxError(BotbookError):
     def __init__(self, message: str, *, code: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class CommandFailed(SandboxError):
+    """A command in the sandbox ended with an error, or its time was up.
+
+    Attributes:
+        result: All that came of it: a `botbook.sandbox.ExecResult`.
+    """
+
+    default_hint = "What it wrote stands above."
+
+    def __init__(self, message: str, *, result: Any = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
 
 
 class StoreError(BotbookError):

@@ -8,12 +8,13 @@ import contextlib
 import functools
 import os
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botbook._asking import LONGEST, SILENCE, Asked
 from botbook._bus.outbox import Answer, BlockingAnswer
+from botbook._bus.own import exec_event
 from botbook._clock import SYSTEM, Clock
 from botbook._config import Settings, settings
 from botbook._connection import Connection, Row, Status
@@ -367,6 +368,20 @@ class AsyncBot:
         frame = self.events(type=type, bot=self.name)
         return frame[frame["event_id"].isin([event.event_id for event in found])].reset_index(drop=True)
 
+    def audit(self, row: Mapping[str, Any]) -> None:
+        """Keep a command of a sandbox as a ``box.exec`` row: for ``Box(audit=bot.audit)``.
+
+        Args:
+            row: What `botbook.sandbox.AsyncBox` tells of it. The columns are text (the command),
+                chat_id (the session), latency_s (how long it took), error and raw (the whole row).
+
+        Raises:
+            StoreError: The journal is closed.
+        """
+        made = self.settings
+        now = self._connection.clock.now()
+        self._connection.keep([exec_event(row, gateway=made.gateway, bot=made.name, now=now)])
+
     def record(self, path: str | os.PathLike[str] | None) -> None:
         """Write every event from now on to a file, one JSON object a line; None ends that.
 
@@ -477,6 +492,10 @@ class Bot:
     def events(self, **filters: Any) -> pd.DataFrame:
         """See `AsyncBot.events`."""
         return self.aio.events(**filters)
+
+    def audit(self, row: Mapping[str, Any]) -> None:
+        """See `AsyncBot.audit`."""
+        self.aio.audit(row)
 
     def record(self, path: str | os.PathLike[str] | None) -> None:
         """See `AsyncBot.record`."""

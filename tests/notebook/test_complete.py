@@ -69,7 +69,7 @@ def test_any_line_gives_a_list(line, cell):
 def test_tab_in_a_shell_offers_ours_alone(sim):
     assert sim.complete("%bot con") == ["connect"]
     assert sim.complete("df = %bot ev") == ["events"]
-    assert set(sim.complete("%%bot ")) == {"send", "ask", "on", "-h"}
+    assert set(sim.complete("%%bot ")) == {"send", "ask", "on", "box", "-h"}
     assert sim.complete("%bot use s") == ["sim"]
     assert sim.complete("%bot off ") == ["-h"]
     assert sim.complete("%bot history c") == ["c1"]

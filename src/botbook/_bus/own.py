@@ -106,7 +106,6 @@ def exec_event(row: Mapping[str, Any], *, gateway: str, bot: str, now: datetime)
         bot: That connection.
         now: When it ended.
     """
-    code = row.get("exit_code")
     return Event(
         event_id=f"box:{uuid.uuid4().hex}",
         type="box.exec",
@@ -115,12 +114,19 @@ def exec_event(row: Mapping[str, Any], *, gateway: str, bot: str, now: datetime)
         gateway=gateway,
         bot=bot,
         chat_id=row["session"],
+        role=ASSISTANT,
         text=row["cmd"],
         latency_s=row["duration_ms"] / 1000,
-        error=row.get("error") or {"completed": "", "timed_out": "timed out"}.get(row["status"], row["status"])
-        or (f"exit code {code}" if code else ""),
-        raw_json=json.dumps(dict(row), ensure_ascii=False),
+        error=_why(row),
+        raw_json=json.dumps(dict(row)),
     )
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    """Why a command failed, or ""."""
+    if row["status"] != "completed":
+        return str(row.get("error") or row["status"].replace("_", " "))
+    return f"exit code {row['exit_code']}" if row["exit_code"] else ""
 
 
 def missing(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from botbook._errors import RemoteProtocolError, SandboxError
@@ -256,6 +256,7 @@ async def start(
     token: str = "",
     host: str = "127.0.0.1",
     port: int = 0,
+    idle: int | None = None,
     limits: Limits | None = None,
     rules: Rules | None = None,
     audit: Audit | None = None,
@@ -269,6 +270,7 @@ async def start(
         token: The secret; made if none is given.
         host: Where to listen; loopback unless another address is named.
         port: 0 for a free one.
+        idle: How long a session lives that nobody uses, in seconds; default that of `limits`.
         limits: How much the runtime takes on.
         rules: Of the one caller; by default the owner's.
         audit: Called with a row for each command.
@@ -282,6 +284,8 @@ async def start(
     token = token or secrets.token_urlsafe(32)
     rules = rules or Rules(mounts=MountRoots(mount_roots))
     policy = Policy({token: rules})
+    limits = limits or Limits()
+    limits = limits if idle is None else replace(limits, session_ttl_sec=idle)
     runtime = BoxRuntime(await choose(backend, unsafe=unsafe), policy, limits=limits, audit=audit)
     server = BoxServer(runtime)
     try:

@@ -64,9 +64,9 @@ def find(words: list[str], *, cell: bool) -> tuple[type[Command], list[str]]:
         return (Run if cell else Status), words
     for count in (2, 1):
         name = " ".join(words[:count])
-        for command in COMMANDS:
-            if command.verb == name:
-                return command, words[count:]
+        if found := [command for command in COMMANDS if command.verb == name]:
+            fitting = [command for command in found if (command.form == "cell") == cell]
+            return (fitting or found)[0], words[count:]
     raise _no_verb(words)
 
 
@@ -109,10 +109,15 @@ def parse(line: str, cell: str | None = None, *, names: Mapping[str, Any] | None
 
 def _help(words: list[str], cell: bool) -> Command:
     words = words[: next(index for index, word in enumerate(words) if word in FLAGS)]
-    if words and words[0] in {verb.split()[0] for verb in verbs()} - set(verbs()) and len(words) == 1:
+    if len(words) == 1 and _is_family(words[0]) and not cell:
         return Help(topic=words[0])
     command, _ = find(words, cell=cell)
     return Help(topic=command.verb, cell=cell)
+
+
+def _is_family(word: str) -> bool:
+    """Whether there are verbs of two words that begin with it."""
+    return any(verb.startswith(f"{word} ") for verb in verbs())
 
 
 def _body(
@@ -224,18 +229,34 @@ def _usage_hint(command: type[Command]) -> str:
 
 def help_text(topic: str = "", *, cell: bool = False) -> str:
     """The help of a verb, of a family such as ``sim``, or of all; it fits a screen."""
-    if topic not in set(verbs()) and not (cell and not topic):
-        return _overview(topic)
-    command = next(c for c in COMMANDS if c.verb == topic and (topic or c.form == "cell"))
-    return _page(command)
+    found = [c for c in COMMANDS if c.verb == topic and (topic or c.form == "cell")]
+    own = next((c for c in found if (c.form == "cell") == cell), None)
+    if cell or not (family := [c for c in COMMANDS if c.verb.startswith(f"{topic} ")] if topic else []):
+        return _page(own or found[0]) if topic or cell else _overview()
+    rows = _rows([(_head(c), _summary(c)) for c in (*found, *family)])
+    return "\n".join([*([_page(own), ""] if own else []), *rows])
 
 
-def _overview(family: str) -> str:
-    shown = [c for c in COMMANDS if not family or c.verb.split()[:1] == [family]]
-    heads = [f"{'%%bot' if c.form == 'cell' else '%bot'} {c.verb}".strip() for c in shown]
-    width = max(map(len, heads)) + 2
-    rows = [f"{head:<{width}}{_summary(c)}" for head, c in zip(heads, shown, strict=True)]
-    return "\n".join([*rows, "", "Every verb takes -h. {{name}} puts in a variable."])
+def _overview() -> str:
+    """A row a verb; those of a family share one."""
+    rows: dict[str, str] = {}
+    for command in COMMANDS:
+        family = command.verb.partition(" ")[0]
+        members = [verb.partition(" ")[2] for verb in verbs() if verb.startswith(f"{family} ")]
+        if " " in command.verb and len(members) > 1:
+            rows[f"%bot {family} …"] = ", ".join(members)
+        else:
+            rows[_head(command)] = _summary(command)
+    return "\n".join([*_rows(list(rows.items())), "", "Every verb takes -h. {{name}} puts in a variable."])
+
+
+def _rows(pairs: list[tuple[str, str]]) -> list[str]:
+    width = max(len(head) for head, _ in pairs) + 2
+    return [f"{head:<{width}}{text}" for head, text in pairs]
+
+
+def _head(command: type[Command]) -> str:
+    return f"{'%%bot' if command.form == 'cell' else '%bot'} {command.verb}".strip()
 
 
 def _summary(command: type[Command]) -> str:
@@ -250,13 +271,12 @@ def _page(command: type[Command]) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    rows = [
+    pairs = [
         (f"{p.name} {p.metavar}".strip() if not p.positional else p.metavar, p.help) for p in parts(command)
     ]
-    width = max((len(head) for head, _ in rows), default=0) + 2
     page = [*(line.replace("\1", " ") for line in usage), "", _summary(command)]
-    if rows:
-        page += ["", *(f"  {head:<{width}}{text}" for head, text in rows)]
+    if pairs:
+        page += ["", *(f"  {row}" for row in _rows(pairs))]
     if command.example:
         page += ["", "Example:", *(f"  {line}" for line in command.example.split("\n"))]
     return "\n".join(page)
@@ -264,7 +284,7 @@ def _page(command: type[Command]) -> str:
 
 def _usage(command: type[Command]) -> list[str]:
     """The pieces of the usage line; a line break may only stand between two."""
-    pieces = [f"{'%%bot' if command.form == 'cell' else '%bot'} {command.verb}".strip()]
+    pieces = [_head(command)]
     for part in parts(command):
         text = part.metavar + (" …" if part.rest else "")
         if not part.positional:

@@ -58,6 +58,8 @@ def _offers(words: list[str], cell: bool, dashed: bool, lists: Lists) -> Iterato
     if rest and (part := named.get(rest[-1])) and part.metavar:
         yield from _values(part, lists)
         return
+    if not rest:
+        yield from _next_words(words, cell)
     if not dashed:
         loose = list(_loose(rest, named))
         yield from (value for part in _slot(command, len(loose)) for value in _values(part, lists))
@@ -134,6 +136,7 @@ def _lists(desk: Desk) -> Lists:
         "patterns": _patterns,
         "profiles": profiles,
         "scenarios": _scenarios,
+        "sessions": lambda: desk.boxes.sessions(),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botbook._errors import CommandError
+from botbook._notebook.boxes import Boxes
 from botbook._notebook.cells import Cells
 from botbook._notebook.surface import Surface
 
@@ -27,6 +28,7 @@ class Desk:
 
     Attributes:
         bots: Connections by name.
+        boxes: The sandboxes.
         current: Name of the one that magics act on, or "".
         loan: What the last ``%%bot`` cell had at hand.
     """
@@ -38,6 +40,7 @@ class Desk:
         self.surface = surface or Surface()
         self.cells = Cells(shell)
         self.bots: dict[str, Bot] = {}
+        self.boxes = Boxes(lambda: self.bots.get(self.current))
         self.current = ""
         self.loan: dict[str, Any] = {}
         self._connect = connect or _connect

@@ -77,7 +77,7 @@ def load(shell: Any, desk: Desk | None = None) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Close every connection and take all of it out again. Harmless where nothing is loaded."""
+    """Close every connection and sandbox, and take all of it out. Harmless where nothing is loaded."""
     magics = shell.magics_manager.magics
     face = getattr(magics["line"].get(NAME), "__self__", None)
     if not isinstance(face, Face):
@@ -87,4 +87,5 @@ def unload(shell: Any) -> None:
     if face.matcher is not None:
         shell.Completer.custom_matchers.remove(face.matcher)
     undress_errors()
+    face.desk.boxes.close()
     face.desk.close_all()

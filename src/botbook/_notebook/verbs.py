@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,11 +16,12 @@ from botbook._errors import CommandError
 from botbook._notebook import commands, doctor, render
 from botbook._notebook.answers import Drawing, answer_view
 from botbook._notebook.args import help_text
+from botbook._notebook.box_verbs import BOX_ACTIONS
 from botbook._notebook.cells import lent
 from botbook._notebook.commands import Command
 from botbook._notebook.desk import Desk
 from botbook._notebook.nest import nest_on
-from botbook._notebook.render import View
+from botbook._notebook.outcome import Outcome
 from botbook._notebook.surface import Block
 from botbook.events import Event
 
@@ -42,21 +42,6 @@ EVENT_COLUMNS: Final = (
 STOP: Final = 0.2
 #: Tracebacks that `%bot errors` shows at once.
 TRACEBACKS: Final = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of a command.
-
-    Attributes:
-        view: What is shown, or None where the value shows itself.
-        value: What ``x = %bot …`` and ``--out`` get.
-        block: Where the view takes the place of "…", or None.
-    """
-
-    view: View | None = None
-    value: Any = None
-    block: Block | None = None
 
 
 def _help(desk: Desk, command: commands.Help) -> Outcome:
@@ -393,4 +378,5 @@ ACTIONS: Final[dict[type[Command], Callable[[Desk, Any], Outcome]]] = {
     commands.SimLog: _sim_log,
     commands.NestOn: _nest,
     commands.Doctor: _doctor,
+    **BOX_ACTIONS,
 }

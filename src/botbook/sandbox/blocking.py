@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import weakref
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
+from botbook._config import Secret
+from botbook._errors import LocalProtocolError
 from botbook.sandbox.client import DEFAULT_SESSION, AsyncBox
 from botbook.sandbox.process import AsyncProcess
 from botbook.wire.box import (
@@ -19,6 +24,9 @@ __all__ = ["Box", "Process"]
 
 T = TypeVar("T")
 
+#: Longest farewell of a sandbox that was not closed, in seconds.
+_END_SECONDS: Final = 3.0
+
 
 class Box:
     """The blocking face of `AsyncBox`, which is `aio`; same methods, same arguments.
@@ -29,8 +37,11 @@ class Box:
         **options: See `AsyncBox`.
     """
 
-    def __init__(self, url: str | None = None, token: str | None = None, **options: Any) -> None:
+    def __init__(self, url: str | None = None, token: str | Secret | None = None, **options: Any) -> None:
         self.aio = AsyncBox(url, token, **options)
+        self._end = weakref.finalize(self, _end, self.aio)
+        # By itself too: the loop, registered before, must not end before the sessions do.
+        atexit.register(self._end)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.aio.home.run(work)
@@ -49,8 +60,9 @@ class Box:
         return self._run(self.aio.open())
 
     def close(self) -> None:
-        """See `AsyncBox.close`."""
+        """See `AsyncBox.close`; it is also done when nobody holds this, and at the end of the process."""
         self._run(self.aio.close())
+        atexit.unregister(self._end)
 
     def call(self, action: str, **data: Any) -> dict[str, Any]:
         """See `AsyncBox.call`."""
@@ -99,6 +111,14 @@ class Box:
     def skill(self, verb: str, **data: Any) -> dict[str, Any]:
         """See `AsyncBox.skill`."""
         return self._run(self.aio.skill(verb, **data))
+
+
+def _end(aio: AsyncBox) -> None:
+    with contextlib.suppress(Exception):
+        try:
+            aio.home.run(aio.close(), timeout=_END_SECONDS)
+        except LocalProtocolError:  # on the loop's own thread, where nothing may wait
+            aio.home.submit(aio.close())
 
 
 class Process:

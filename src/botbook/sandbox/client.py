@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import pkgutil
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from botbook._config import Secret, checked_url, settings
-from botbook._errors import NotSupported
+from botbook._errors import BotbookError, NotSupported
 from botbook._net.loop import LoopThread, io_loop
 from botbook._net.transport import Transport
 from botbook.sandbox import files
@@ -41,6 +43,8 @@ __all__ = ["AsyncBox"]
 EMBEDDED: Final = "botbook._local.box_server:start"
 DEFAULT_SESSION: Final = "default"
 DEFAULT_TIMEOUT: Final = 30
+#: A session of our own runtime outlives a lunch and a night, in seconds.
+A_DAY: Final = 86_400
 #: What a reply may take longer than its command, in seconds; a runtime may have to start a container.
 _SLACK: Final = 60.0
 _SHOWN_CMD: Final = 200
@@ -63,10 +67,12 @@ class AsyncBox:
         generation: Its placement generation.
         profile: Preset with locked fields and a longest timeout (protocols/box.md 6); "" for none.
         mount_roots: Embedded runtime only: directories below which sessions may mount.
+        idle: Embedded runtime only: a session that nobody uses lives so long, in seconds.
         backend: Embedded runtime only: name of a backend; "" for the best.
         unsafe: Embedded runtime only: run commands with NO protection where no backend works.
-        audit: Called with a row for each command, on the loop's thread: session, cmd (cut), status,
-            exit_code, duration_ms, stdout_bytes, stderr_bytes, backend.
+        audit: Called with a row for each command, on the loop's thread: session, cmd (cut), status
+            (``completed``, ``timed_out``, ``cancelled`` or ``failed``), exit_code, duration_ms,
+            stdout_bytes, stderr_bytes, backend, error.
         home: Loop that holds the sockets; default the shared IO loop.
 
     Raises:
@@ -77,13 +83,14 @@ class AsyncBox:
     def __init__(
         self,
         url: str | None = None,
-        token: str | None = None,
+        token: str | Secret | None = None,
         *,
         instance: str = "botbook",
         workspace: str = "botbook",
         generation: int = 1,
         profile: str = "",
         mount_roots: Sequence[str] = (),
+        idle: int = A_DAY,
         backend: str = "",
         unsafe: bool = False,
         audit: Callable[[dict[str, Any]], object] | None = None,
@@ -96,7 +103,12 @@ class AsyncBox:
         self._profile = profile
         if profile:
             apply_profile(profile, {})
-        self._embedded = {"mount_roots": tuple(mount_roots), "backend": backend, "unsafe": unsafe}
+        self._embedded = {
+            "mount_roots": tuple(mount_roots),
+            "idle": idle,
+            "backend": backend,
+            "unsafe": unsafe,
+        }
         self._server: _Server | None = None
         self._own: tuple[str, Secret] | None = None
         self._specs: dict[str, Spec] = {}
@@ -276,6 +288,12 @@ class AsyncBox:
     ) -> ExecResult:
         once: dict[str, Any] = {"cmd": cmd, "timeout_sec": timeout, "env": env or {}}
         wanted = self._spec(session, {**(spec or {}), **once, **({"workdir": workdir} if workdir else {})})
+        with self._audited(wanted) as note:
+            result = await self._run(wanted, stdin=stdin, on_output=on_output)
+            note(result)
+        return result
+
+    async def _run(self, wanted: Spec, *, stdin: bytes | None, on_output: OnOutput | None) -> ExecResult:
         link = self._connected()
         added = self._additions(await link.ready(), stdin=stdin, stream=on_output is not None)
         data = await link.call(
@@ -286,13 +304,39 @@ class AsyncBox:
         )
         self._remember(wanted)
         result = ExecResult.from_json(data)
-        if self._audit is not None:
-            self._audit(_row(cmd, result))
         if on_output is not None and "stream" not in added:
             for name in ("stdout", "stderr"):
                 if text := getattr(result, name):
                     on_output(name, text)
         return result
+
+    @contextlib.contextmanager
+    def _audited(self, wanted: Spec) -> Iterator[Callable[[ExecResult], None]]:
+        """Have a row made of a command, also if it is refused or given up."""
+        began = time.monotonic()
+        row: dict[str, Any] = {
+            "session": wanted.session_id,
+            "cmd": _plain(wanted.cmd)[:_SHOWN_CMD],
+            "status": "failed",
+            "exit_code": None,
+            "duration_ms": 0,
+            "stdout_bytes": 0,
+            "stderr_bytes": 0,
+            "backend": "",
+            "error": "",
+        }
+        try:
+            yield lambda result: row.update(_ended(result))
+        except asyncio.CancelledError:
+            row["status"] = "cancelled"
+            raise
+        except BotbookError as error:
+            row["error"] = _plain(str(error))
+            raise
+        finally:
+            row["duration_ms"] = row["duration_ms"] or round((time.monotonic() - began) * 1000)
+            if self._audit is not None:
+                self._audit(row)
 
     @staticmethod
     def _additions(dialect: Dialect, *, stdin: bytes | None, stream: bool) -> dict[str, Any]:
@@ -416,10 +460,11 @@ class AsyncBox:
 
         Raises:
             SandboxError: There is no such file.
+            ConfigError: It cannot be written here.
         """
         data = await files.get(self._in_session(session, timeout), src)
         if dst is not None:
-            await asyncio.to_thread(Path(dst).write_bytes, data)
+            await asyncio.to_thread(files.write_file, dst, data)
         return data
 
     def _in_session(self, session: str, timeout: int) -> files.Run:
@@ -476,10 +521,8 @@ def _rpc_url(url: str) -> str:
     return url if url.endswith("/rpc/ws") else f"{url}/rpc/ws"
 
 
-def _row(cmd: str, result: ExecResult) -> dict[str, Any]:
+def _ended(result: ExecResult) -> dict[str, Any]:
     return {
-        "session": result.session,
-        "cmd": cmd[:_SHOWN_CMD],
         "status": result.status,
         "exit_code": result.exit_code,
         "duration_ms": result.duration_ms,
@@ -487,6 +530,11 @@ def _row(cmd: str, result: ExecResult) -> dict[str, Any]:
         "stderr_bytes": len(result.stderr.encode("utf-8", "surrogatepass")),
         "backend": result.backend,
     }
+
+
+def _plain(text: str) -> str:
+    """Text that can be written anywhere."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:

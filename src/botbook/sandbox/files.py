@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from botbook._errors import ConfigError, SandboxError
 from botbook.wire.box import ExecResult
 
-__all__ = ["Run", "get", "put", "read_file"]
+__all__ = ["Run", "get", "put", "read_file", "write_file"]
 
 #: Bytes of a file in one command: as input, or in its text where the runtime takes no input. An argument
 #: holds 128 KiB at most, and base64 makes four bytes of three.
@@ -89,3 +89,15 @@ def read_file(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="Check the path.") from None
+
+
+def write_file(path: str | Path, data: bytes) -> None:
+    """Write a file of this machine.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="Name another place.") from None

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from botbook._errors import CommandFailed, excerpt
 from botbook.wire.box import fields
 from botbook.wire.box.text import CLIP_LIMIT, clip
 
@@ -24,6 +25,8 @@ __all__ = [
 
 IMAGE: Final = "rockchin/langbot-sandbox:latest"
 WORKSPACE: Final = "/workspace"
+#: What the embedded runtime writes below the errors of a command that took too much memory.
+_NO_MEMORY: Final = "Killed: out of memory."
 
 
 def _mounts(value: Any) -> tuple[Mount, ...]:
@@ -227,6 +230,28 @@ class ExecResult:
     def ok(self) -> bool:
         """Whether it ended by itself with exit code 0."""
         return self.status == "completed" and self.exit_code == 0
+
+    def check(self) -> Self:
+        """This result, if the command ended well.
+
+        Raises:
+            CommandFailed: It did not; `result` is this.
+        """
+        if self.ok:
+            return self
+        words = next((line.strip() for line in reversed(self.stderr.splitlines()) if line.strip()), "")
+        ended = f"exit code {self.exit_code}" if self.status == "completed" else self.status.replace("_", " ")
+        after = f"{ended} after {self.duration_ms / 1000:.3g} s"
+        raise CommandFailed(f"{after}: {excerpt(words)}" if words else after, result=self, hint=self._hint())
+
+    def _hint(self) -> str | None:
+        if self.status == "timed_out":
+            return "Give it longer: `timeout=`, or --timeout in a cell."
+        if _NO_MEMORY in self.stderr:
+            return "Give the session more: `box.create(session, memory_mb=…)`."
+        if self.exit_code in (126, 127):
+            return "There is no such program in the sandbox, or it cannot be run."
+        return None
 
     def shown(self, limit: int = CLIP_LIMIT) -> str:
         """Both streams for a screen, head and tail.
