@@ -612,6 +612,41 @@ async def test_not_ready_in_time(linked, peer, wire, clock):
         await peer.end.receive()
 
 
+async def test_a_link_that_is_renewed_comes_back(linked, peer, clock):
+    link = linked()
+    await link.renew("too early: nothing is open")
+    await link.start()
+    first = peer.end
+    await link.renew("a word")
+    assert link.state != "open"
+    with pytest.raises(ConnectionLost, match="1000: a word"):
+        await first.receive()
+    await clock.advance(30)
+    assert (link.state, link.counters.reconnects) == ("open", 1)
+
+
+async def refuses(end):
+    """A peer that says why, and hangs up before it has heard anything."""
+    await end.send("closing:fatal")
+    await end.close(1000)
+
+
+async def test_a_refusal_is_read_even_where_our_first_words_did_not_get_through(linked, peer, wire):
+    wire.first_frames, wire.ready_within = ("hello",), 5.0
+    peer.always = refuses
+    with pytest.raises(ConnectionLost, match="in words: fatal"):
+        await linked().start()
+
+
+async def test_first_words_that_do_not_get_through_where_open_means_ready(linked, peer, wire):
+    wire.first_frames = ("hello",)
+    peer.always = refuses
+    link = linked()
+    with pytest.raises(ConnectionLost, match="1000"):
+        await link.start()
+    assert link.counters.opened == 0
+
+
 async def test_lost_before_it_was_ready(linked, peer, wire, clock):
     wire.ready_within = 5.0
     starting = asyncio.create_task(linked().start())

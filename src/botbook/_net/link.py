@@ -266,8 +266,13 @@ class Link:
     async def _serve(self, transport: Transport, opening: Opening) -> NoReturn:
         """Open frames, ready, then events until the end."""
         self._transport, self._closing = transport, None
-        for frame in opening.frames:
-            await transport.send(frame)
+        try:
+            for frame in opening.frames:
+                await transport.send(frame)
+        except ConnectionLost:
+            if opening.ready_within is None:
+                raise
+            # Otherwise what the peer said before it hung up is read first: it tells why.
         if opening.ready_within is None:
             self._opened()
         else:
