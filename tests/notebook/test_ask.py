@@ -273,6 +273,8 @@ def test_thinking_is_folded(tag):
     assert '<summary><b>Thinking</b> <span class="soft">13 characters</span></summary>' in html
     assert "Let me &lt;see&gt;." in html
     assert '<div class="text"><p>The answer.</p>' in html
+    later = over(f"First. <{tag}>Hm.</{tag}> Then.").html
+    assert later.index("First.") < later.index("Hm.") < later.index("Then.")
     unfinished = Drawing(asked(f"<{tag}>Let me")).view().html
     assert "Let me</pre>" in unfinished
     assert 'class="text"' not in unfinished

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ STEPS: Final = 3
 #: Characters of a coming answer in its plain twin; the last one has all of it.
 TAIL: Final = 2_000
 
-_THOUGHT: Final = re.compile(r"\s*<think(?:ing)?>(.*?)(?:</think(?:ing)?>\s*|\Z)", re.S | re.I)
+_THOUGHT: Final = re.compile(r"<think(?:ing)?>(.*?)(?:</think(?:ing)?>\s*|\Z)", re.S | re.I)
 _PICTURE: Final = re.compile(r"!(?=\[)")
 
 #: Ink of the host in several strengths; the class stands twice so that these rules win over the host's.
@@ -56,13 +57,16 @@ _STYLE: Final = (
     f"{_AT} summary{{cursor:pointer;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}}"
     f"{_AT} .soft{{opacity:.72}}{_AT} .label{{opacity:.72;font-size:.9em;margin:.5em 0 0}}"
     f"{_AT} .step{{display:flex;align-items:center;gap:.8em;margin:.3em 0}}"
-    f"{_AT} .step>span:first-child{{min-width:6em}}"
+    f"{_AT} .news{{min-width:6em}}"
     f"{_AT} progress{{width:14em;height:.6em;accent-color:var(--jp-brand-color1,auto)}}"
     f"{_AT} .failed{{border-left:3px solid var(--jp-error-color1,var(--vscode-errorForeground,currentColor));"
     "padding:.2em 0 .2em .8em;margin:.7em 0}"
     f"{_AT} .foot{{opacity:.72;font-size:.9em;margin:.7em 0 .1em;"
     "font-variant-numeric:tabular-nums}"
 )
+
+#: Makes HTML of a piece of text: (after which tool, after which thought, text).
+_Render = Callable[[int, int, str], str]
 
 
 class Drawing:
@@ -74,7 +78,7 @@ class Drawing:
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
-        self._growing: dict[int, Growing] = {}
+        self._growing: dict[tuple[int, int], Growing] = {}
 
     def view(self) -> View:
         """As far as it has come; the twins of HTML are short until it is over."""
@@ -84,8 +88,8 @@ class Drawing:
         plain = clean(asked.text[-TAIL:]) or _footer(asked)
         return View(_page(asked, self._grown), "", plain)
 
-    def _grown(self, part: int, text: str) -> str:
-        return self._growing.setdefault(part, Growing()).html(text)
+    def _grown(self, part: int, number: int, text: str) -> str:
+        return self._growing.setdefault((part, number), Growing()).html(text)
 
 
 def answer_view(asked: Asked, links: Mapping[str, str] = {}) -> View:
@@ -95,14 +99,14 @@ def answer_view(asked: Asked, links: Mapping[str, str] = {}) -> View:
         asked: The answer.
         links: Where the contents of its files are, as far as they can be had: path → ``data:`` address.
     """
-    html = _page(asked, lambda part, text: safe_html(text), links)
+    html = _page(asked, lambda part, number, text: safe_html(text), links)
     return View(html, _markdown(asked), _plain(asked))
 
 
 # -- HTML -----------------------------------------------------------------------------------------
 
 
-def _page(asked: Asked, render: Any, links: Mapping[str, str] = {}) -> str:
+def _page(asked: Asked, render: _Render, links: Mapping[str, str] = {}) -> str:
     inner = "".join(
         [
             *_told(asked, render),
@@ -116,27 +120,29 @@ def _page(asked: Asked, render: Any, links: Mapping[str, str] = {}) -> str:
     return box(f'<style>{_STYLE}</style><div class="answer">{inner}</div>')
 
 
-def _told(asked: Asked, render: Any) -> Iterator[str]:
+def _told(asked: Asked, render: _Render) -> Iterator[str]:
     """Text and tool calls, in the order in which they came."""
     text, before = asked.text, 0
     tools = list(zip(list(asked.tools), asked.places, strict=False))
     for part, (tool, place) in enumerate([*tools, (None, len(text))]):
-        yield _text(text[before:place], lambda words, part=part: render(part, words))
+        yield _text(text[before:place], partial(render, part))
         if tool is not None:
             yield _tool(tool)
         before = max(before, place)
 
 
-def _text(text: str, render: Any) -> str:
-    """A stretch of text; what it thinks aloud first is folded."""
-    thought = _THOUGHT.match(text)
-    rest = text[thought.end() :] if thought else text
-    fold = (
-        _fold("Thinking", f"{len(thought[1]):,} characters", f"<pre>{_cut(thought[1])}</pre>")
-        if thought
-        else ""
-    )
-    return fold + (f'<div class="text">{render(rest)}</div>' if rest.strip() else "")
+def _text(text: str, render: Callable[[int, str], str]) -> str:
+    """A stretch of text, in which thinking aloud is folded."""
+    parts, after = [], 0
+    for number, thought in enumerate(_THOUGHT.finditer(text)):
+        parts.append(_words(render(number, text[after : thought.start()])))
+        parts.append(_fold("Thinking", f"{len(thought[1]):,} characters", f"<pre>{_cut(thought[1])}</pre>"))
+        after = thought.end()
+    return "".join([*parts, _words(render(len(parts), text[after:]))])
+
+
+def _words(html: str) -> str:
+    return f'<div class="text">{html}</div>' if html.strip() else ""
 
 
 def _fold(title: str, glimpse: str, body: str, state: str = "") -> str:
@@ -195,7 +201,7 @@ def _progress(asked: Asked) -> str:
             if share is not None
             else ""
         )
-        rows.append(f'<div class="step"><span>{name or "working"}</span>{bar}</div>')
+        rows.append(f'<div class="step"><span class="news">{name or "working"}</span>{bar}</div>')
     return "".join(rows)
 
 
