@@ -12,6 +12,8 @@ import pytest
 
 from botbook import cli
 from botbook._errors import BotbookError
+from botbook._local.backends import BACKENDS
+from botbook.sandbox import AsyncBox
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def test_help_names_every_command(capsys):
         cli.main(["-h"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)", out, re.MULTILINE) == ["demo", "sim", "report", "doctor"]
+    assert re.findall(r"^    (\w+)", out, re.MULTILINE) == ["demo", "sim", "box", "report", "doctor"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_help_names_every_command(capsys):
         (["sim", "--port", "x"], "invalid int value"),
         (["sim", "--scenario", "helo"], "no scenario 'helo'"),
         (["sim", "--host", "0.0.0.0"], "reachable from outside"),
+        (["box", "--host", "0.0.0.0"], "reachable from outside"),
         (["sim", "--speed", "0"], "speed must be above 0"),
         (["doctor", "--nope"], "--nope"),
     ],
@@ -74,11 +77,11 @@ def test_doctor_tells_and_its_code_follows(capsys, monkeypatch):
 
 
 class Served:
-    """``botbook sim`` as another program runs it."""
+    """``botbook sim`` or ``botbook box`` as another program runs it."""
 
-    def __init__(self, *options, stdin=subprocess.PIPE):
+    def __init__(self, *options, stdin=subprocess.PIPE, verb="sim"):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "botbook", "sim", *options],
+            [sys.executable, "-m", "botbook", verb, *options],
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.guard = threading.Timer(30, self.process.kill)
@@ -116,6 +119,24 @@ def test_sim_ends_on_a_signal(number):
 def test_sim_ends_after_its_time(capsys):
     assert cli.main(["sim", "--for", "0.1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["control"].endswith("/control")
+
+
+async def test_box_serves_commands_and_ends_with_the_process_that_holds_it():
+    served = Served(verb="box")
+    async with AsyncBox(served.line["url"], served.line["token"]) as box:
+        assert (await box.exec("echo hello")).stdout == "hello\n"
+    assert served.line["backend"] in BACKENDS
+    assert served.end() == (0, "", "")
+
+
+def test_box_ends_on_a_signal_and_after_its_time(capsys):
+    served = Served(stdin=subprocess.DEVNULL, verb="box")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == (0, "", "")
+    assert cli.main(["box", "--for", "0.1"]) == 0
+    assert json.loads(capsys.readouterr().out)["url"].startswith("ws://127.0.0.1:")
+    assert cli.main(["box", "--backend", "nonsense"]) == 1
+    assert "no sandbox backend 'nonsense'" in capsys.readouterr().err
 
 
 def test_only_a_pipe_that_somebody_holds_is_a_leash(tmp_path):

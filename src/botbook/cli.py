@@ -1,9 +1,10 @@
-"""The command line: ``botbook demo``, ``botbook sim``, ``botbook report``, ``botbook doctor``."""
+"""The command line: ``botbook demo``, ``sim``, ``box``, ``report``, ``doctor``."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import select
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from botbook._config import is_loopback
 from botbook._errors import BotbookError, CommandError, ConfigError, HandlerError
 
 __all__ = ["main"]
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     sim.add_argument("--langbot", default="4.11.2", help="the version LangBot is like; default %(default)s")
     sim.add_argument("--json", action="store_true", help="print the line of JSON and nothing else")
     sim.add_argument("--for", type=float, dest="seconds", help="stop after so many seconds")
+    _box_options(_verb(verbs, "box", _box, "serve a sandbox and print where, as a line of JSON"))
     _report_options(_verb(verbs, "report", _report, "write everything about a journal as one page"))
     _verb(verbs, "doctor", _doctor, "check this machine, and say how to mend what is wrong")
     return parser
@@ -78,6 +81,15 @@ def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], int], text:
     verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     verb.set_defaults(run=run)
     return verb
+
+
+def _box_options(box: Any) -> None:
+    box.add_argument("--host", default="127.0.0.1", help="a loopback address; default %(default)s")
+    box.add_argument("--port", type=int, default=0, help="default a free one")
+    box.add_argument("--backend", default="", help="what encloses; default the first that works here")
+    box.add_argument("--mount", action="append", default=[], help="a directory that sessions may mount from")
+    box.add_argument("--unsafe", action="store_true", help="run commands with NO protection if none works")
+    box.add_argument("--for", type=float, dest="seconds", help="stop after so many seconds")
 
 
 def _report_options(report: Any) -> None:
@@ -169,11 +181,46 @@ async def _serve(options: argparse.Namespace) -> None:
         print(json.dumps(server.description()), flush=True)
         if not options.json:
             sys.stderr.write("The embedded world is up; Ctrl-C stops it.\n")
-        await asyncio.wait_for(told.wait(), options.seconds)
-    except TimeoutError:
-        pass
+        await _until(told, options.seconds)
     finally:
         await world.stop()
+        await server.close()
+
+
+async def _until(told: asyncio.Event, seconds: float | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(told.wait(), seconds)
+
+
+# -- box ------------------------------------------------------------------------------------------
+
+
+def _box(options: argparse.Namespace) -> int:
+    if not is_loopback(options.host):
+        raise ConfigError(
+            f"{options.host} is reachable from outside", hint="Use 127.0.0.1, ::1 or localhost."
+        )
+    asyncio.run(_serve_box(options))
+    return 0
+
+
+async def _serve_box(options: argparse.Namespace) -> None:
+    """Serve the sandbox until told to stop, as `_serve` does; then every session ends."""
+    from botbook._local import box_server
+
+    server, endpoint = await box_server.start(
+        backend=options.backend,
+        unsafe=options.unsafe,
+        mount_roots=options.mount,
+        host=options.host,
+        port=options.port,
+    )
+    try:
+        told = _told_to_stop()
+        backend = (await server.runtime.report()).backend
+        print(json.dumps({"url": endpoint.url, "token": endpoint.token, "backend": backend}), flush=True)
+        await _until(told, options.seconds)
+    finally:
         await server.close()
 
 

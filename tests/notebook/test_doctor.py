@@ -33,6 +33,8 @@ def test_what_it_finds_and_what_it_never_shows(profile):
     assert facts["over loopback"][:2] == ("ok", facts["over loopback"][1])
     assert facts["over loopback"][1].startswith("open after ")
     assert facts["loops"][1] == "not patched"
+    assert facts["backend"][0] == "ok"
+    assert facts["cannot reach any network when it is off"][:1] == ("ok",)
     assert {"aiohttp", "pandas", "websockets"} <= set(facts)
     view = render.report(found)
     assert SECRET not in view.html + view.markdown + view.plain
@@ -73,6 +75,15 @@ def test_a_world_that_cannot_be_reached_is_said(profile, monkeypatch):
     mark, text, fix = flat(doctor.collect())["over loopback"]
     assert (mark, text) == ("fix", "no loopback")
     assert fix
+
+
+def test_a_machine_without_a_sandbox_is_told_and_is_no_fault(profile, monkeypatch):
+    from botbook._local import backends
+    from tests.local.box_fakes import FakeBackend
+
+    monkeypatch.setattr(backends, "BACKENDS", {"broken": lambda: FakeBackend(available=False)})
+    mark, text, fix = flat(doctor.collect())["backend"]
+    assert (mark, "there is no kernel" in text, "box doctor" in fix) == ("note", True, True)
 
 
 def test_without_metadata_no_package_is_asked_for(monkeypatch):

@@ -38,12 +38,13 @@ _REQUIREMENT: Final = re.compile(r"[\w.-]+")
 def collect(
     *, kernel: str = "", environ: Mapping[str, str] | None = None, world: bool = True
 ) -> dict[str, list[Finding]]:
-    """Look at versions, kernel, journal, settings, the embedded world and patched loops.
+    """Look at versions, kernel, journal, settings, the embedded world, the sandbox and patched loops.
 
     Args:
         kernel: What runs the cells, as `kernel_of` gives it; "" for the command line.
         environ: Default `os.environ`.
-        world: Whether to serve and reach the embedded world over loopback, well under a second.
+        world: Whether to serve and reach the embedded world over loopback, and to run a command in the
+            sandbox, both well under a second.
 
     Returns:
         Section → findings. No secret is in them.
@@ -54,7 +55,7 @@ def collect(
         "notebook": list(_notebook(kernel, environ)),
         "journal": list(_journal()),
         "settings": list(_settings(environ)),
-        **({"embedded world": [_world()]} if world else {}),
+        **({"embedded world": [_world()], "sandbox": list(_sandbox())} if world else {}),
         "asyncio": [_nest()],
     }
 
@@ -152,6 +153,23 @@ async def _reached(store: Path) -> str:
     finally:
         await world.stop()
         await server.close()
+
+
+def _sandbox() -> Iterator[Finding]:
+    """Run a command in the sandbox that ``%%bot box`` takes here, and say what holds."""
+    from botbook._local.backends import probe_best
+    from botbook._local.backends.base import PROTECTIONS
+    from botbook._net.loop import io_loop
+
+    try:
+        report = io_loop().run(probe_best(), timeout=WORLD_SECONDS)
+    except BotbookError as error:
+        yield "note", "backend", str(error), "%bot box doctor --all tells more."
+        return
+    yield "ok", "backend", report.backend, ""
+    for one in report.protections:
+        held = "ok" if one.on else "note"
+        yield held, PROTECTIONS[one.name], one.how if one.on else f"not in force: {one.how}", ""
 
 
 def _nest() -> Finding:

@@ -13,7 +13,7 @@ from botbook._local.backends.container import DockerBackend, PodmanBackend
 from botbook._local.backends.native import NativeBackend
 from botbook._local.backends.unsafe import UnsafeBackend
 
-__all__ = ["BACKENDS", "choose", "doctor"]
+__all__ = ["BACKENDS", "choose", "doctor", "probe_best"]
 
 #: In the order in which they are tried: what starts in milliseconds comes first.
 BACKENDS: Final[dict[str, Callable[[], Backend]]] = {
@@ -51,6 +51,18 @@ async def choose(name: str = "", *, unsafe: bool = False) -> Backend:
         code="BoxBackendUnavailableError",
         hint="`%bot box doctor` tells more; `unsafe=True` runs commands with NO protection.",
     )
+
+
+async def probe_best() -> Report:
+    """What holds in the backend that is taken here.
+
+    Raises:
+        SandboxError: None works.
+    """
+    backend = await choose()
+    report = await backend.probe()
+    await backend.close()
+    return report
 
 
 async def doctor() -> list[Report]:
