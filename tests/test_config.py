@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import traceback
@@ -141,6 +142,7 @@ def test_a_secret_never_shows(text):
         pickle.dumps(secret)
     with pytest.raises(TypeError):
         json.dumps(secret)
+    assert text not in repr(dataclasses.asdict(made))
     assert secret.reveal() == text
 
 

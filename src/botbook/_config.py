@@ -85,6 +85,9 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    def __deepcopy__(self, memo: Any) -> Secret:
+        return self
+
     def __reduce__(self) -> Any:
         raise TypeError("a Secret is never pickled")
 
