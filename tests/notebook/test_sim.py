@@ -152,6 +152,9 @@ def test_history_plots_and_the_rest_of_the_verbs(quiet, tmp_path):
     assert result.success, out
     assert {"text/html", "text/markdown", "text/plain", "image/png"} == set(bundles[-1])
     assert type(quiet.shell.user_ns["fig"]).__name__ == "Plot"
+    assert "per hour" in bundles[-1]["text/plain"]
+    assert "per second" in quiet.shown("%bot plot volume")  # seconds of events, seconds for buckets
+    assert "per day" in quiet.shown("%bot plot user_growth")
     assert "recording" in quiet.shown("%bot record frames.jsonl").lower()
     quiet.run("%bot sim say ann four")
     quiet.until(lambda: (tmp_path / "frames.jsonl").exists() and (tmp_path / "frames.jsonl").read_text())
@@ -162,9 +165,30 @@ def test_history_plots_and_the_rest_of_the_verbs(quiet, tmp_path):
     assert "off" in quiet.shown("%bot off echo")
 
 
+def test_the_dashboard_is_one_page_over_the_current_journal(quiet):
+    for name in ("ann", "bob"):
+        quiet.run(f"%bot sim say {name} hello")
+    quiet.until(lambda: len(quiet.desk.bot().events(type="message.received")) == 2)
+    result, bundles, out = quiet.run("%bot dashboard --tz Europe/Berlin --out page")
+    assert result.success, out
+    (shown,) = bundles[-1:]
+    assert {"text/html", "text/markdown", "text/plain"} == set(shown)
+    assert shown["text/html"].count("<img") >= 5
+    assert "<script" not in shown["text/html"]
+    assert "User messages" in shown["text/markdown"]
+    page = quiet.shell.user_ns["page"]
+    assert shown["text/plain"] == page.text()
+    assert {tile.name: tile.number for tile in page.tiles}["active_users.active"] == 2
+    result, bundles, _ = quiet.run("none = %bot dashboard --bot nobody --since 1d")
+    assert (result.success, bundles) == (True, [])
+    assert quiet.shell.user_ns["none"].tiles[0].number == 0
+
+
 @pytest.mark.parametrize(
     ("cell", "kind", "hint"),
     [
+        ("%bot dashboard --since soon", "CommandError", "2026-03-01"),
+        ("%bot dashboard --freq fortnight", "ConfigError", "One of s"),
         ("%bot connect nowhere", "ConfigError", "sim"),
         ("%bot connect miti", "ConfigError", "MITI_APP_ID"),
         ("%bot connect sim --scenario helo", "ConfigError", "hello"),

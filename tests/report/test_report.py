@@ -148,6 +148,7 @@ def test_the_page_needs_nothing_and_every_picture_has_words(page):
 def test_the_fragment_has_one_look_and_no_page_around_it(built):
     made = built.fragment()
     assert made.startswith("<div class=")
+    assert built._repr_html_() == made
     assert "<source" not in made
     assert "<html" not in made
     assert Page(made).tiles.keys() == Page(built.page()).tiles.keys()
@@ -212,6 +213,7 @@ def test_what_cannot_be_done_is_said(frame):
 def test_its_text_has_every_tile(built):
     lines = built.text().splitlines()
     assert lines[0] == "What the bots did"
+    assert repr(built) == built.text()
     assert any(line.startswith("Liked") and "20 of 30" in line for line in lines)
     assert len(lines) == 1 + len(built.about) + len(built.tiles)
 

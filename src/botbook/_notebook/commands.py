@@ -192,9 +192,25 @@ class Plot(Command):
     metric: str = argument("METRIC", "which one", required=False, values="metrics")
     by: str | None = option("WHAT", "split by", choices=("bot", "gateway", "chat_type"))
     since: str | None = option("T", "only since: 30m, 2h, 7d, or a date")
-    freq: str | None = option("D", "width of a step, such as h, D, W", values="frequencies")
+    freq: str | None = option("D", "width of a step: s, 10s, min, h, D, W, M", values="frequencies")
     tz: str | None = option("Z", "time zone of days and hours, such as Europe/Berlin")
     out: str | None = out_option("fig")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dashboard(Command):
+    """Show everything on one page; run it again for what came since."""
+
+    verb: ClassVar[str] = "dashboard"
+    example: ClassVar[str] = "%bot dashboard --since 7d --tz Europe/Berlin"
+    bot: str | None = option("B", "only of this bot", values="bots")
+    gateway: str | None = option("G", "only of this gateway", values="gateways")
+    chat_type: str | None = option("T", "only such chats", choices=("private", "group"))
+    since: str | None = option("T", "only since: 30m, 2h, 7d, or a date")
+    until: str | None = option("T", "only before: the same")
+    freq: str | None = option("D", "width of a step; default by the range", values="frequencies")
+    tz: str | None = option("Z", "time zone of days and hours, such as Europe/Berlin")
+    out: str | None = out_option("page")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +287,7 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Events,
     History,
     Plot,
+    Dashboard,
     Record,
     SimSay,
     SimFault,

@@ -171,6 +171,6 @@ def _gateways() -> Iterable[str]:
 
 def _metrics() -> Iterable[str]:
     from botbook import metrics, plots
-    from botbook._notebook.verbs import metric_names
+    from botbook._notebook.figures import metric_names
 
     return metric_names(metrics, plots)

@@ -19,6 +19,7 @@ __all__ = [
     "View",
     "box",
     "clean",
+    "dashboard",
     "figure",
     "frame",
     "listing",
@@ -269,6 +270,17 @@ def figure(drawn: Any) -> View:
         words,
         png,
     )
+
+
+def dashboard(made: Any) -> View:
+    """Everything on one page.
+
+    Args:
+        made: A `botbook.report.Report`.
+    """
+    rows = [(tile.title, tile.value, tile.detail) for tile in made.tiles]
+    about = " ".join([f"{made.title}.", *made.about])
+    return View(made.fragment(), _markdown_table(["what", "", "of"], rows, about), clean(made.text()))
 
 
 # -- cells ----------------------------------------------------------------------------------------

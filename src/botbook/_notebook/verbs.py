@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from botbook._errors import CommandError
-from botbook._notebook import commands, doctor, render
+from botbook._notebook import commands, doctor, figures, render
 from botbook._notebook.answers import Drawing, answer_view
 from botbook._notebook.args import help_text
 from botbook._notebook.box_verbs import BOX_ACTIONS
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 When = str | Callable[[Event], Any] | None
 
-__all__ = ["ACTIONS", "Outcome", "metric_names"]
+__all__ = ["ACTIONS", "Outcome"]
 
 #: Columns of the short events table, where they hold anything.
 EVENT_COLUMNS: Final = (
@@ -258,41 +256,6 @@ def _history(desk: Desk, command: commands.History) -> Outcome:
     return Outcome(view=render.frame(data, what="messages", shown=100), value=data, block=block)
 
 
-def _plot(desk: Desk, command: commands.Plot) -> Outcome:
-    from botbook import metrics, plots
-
-    names = metric_names(metrics, plots)
-    if not command.metric:
-        rows = [(name, (getattr(metrics, name).__doc__ or "").split("\n")[0]) for name in names]
-        return Outcome(view=render.table(["metric", "what"], rows, caption="%bot plot METRIC"), value=names)
-    if command.metric not in names:
-        hint = _nearest(command.metric, names) or "%bot plot lists them."
-        raise CommandError(f"there is no metric {command.metric!r}", hint=hint)
-    measure = getattr(metrics, command.metric)
-    data = measure(desk.bot().events(since=command.since), **_parameters(measure, command))
-    figure = getattr(plots, command.metric)(data)
-    return Outcome(view=render.figure(figure), value=figure)
-
-
-def metric_names(metrics: ModuleType, plots: ModuleType) -> list[str]:
-    """The metrics that can be drawn: what both modules know under one name."""
-    return sorted(set(metrics.__all__) & set(plots.__all__))
-
-
-def _parameters(measure: Callable[..., Any], command: commands.Plot) -> dict[str, str]:
-    """The options that were given, if this metric takes them."""
-    given = {name: value for name in ("by", "freq", "tz") if (value := getattr(command, name)) is not None}
-    takes = inspect.signature(measure).parameters
-    for name in given:
-        if name not in takes:
-            known = [f"--{key}" for key in ("by", "freq", "tz") if key in takes]
-            raise CommandError(
-                f"{command.metric} has no option --{name}",
-                hint=f"It takes {', '.join(known) or 'none of --by, --freq, --tz'}.",
-            )
-    return given
-
-
 def _record(desk: Desk, command: commands.Record) -> Outcome:
     if bool(command.path) == command.stop:
         raise CommandError("record needs a PATH or --stop", hint="Write %bot record events.jsonl")
@@ -371,7 +334,8 @@ ACTIONS: Final[dict[type[Command], Callable[[Desk, Any], Outcome]]] = {
     commands.Interrupted: _interrupted,
     commands.Events: _events,
     commands.History: _history,
-    commands.Plot: _plot,
+    commands.Plot: figures.plot,
+    commands.Dashboard: figures.dashboard,
     commands.Record: _record,
     commands.SimSay: _sim_say,
     commands.SimFault: _sim_fault,

@@ -72,7 +72,7 @@ class Section:
     panels: tuple[Panel, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Report:
     """One page over a journal.
 
@@ -87,6 +87,12 @@ class Report:
     about: tuple[str, ...]
     tiles: tuple[Tile, ...]
     sections: tuple[Section, ...]
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.fragment()
 
     def page(self) -> str:
         """A whole HTML page in one text: no script, no address; light, dark and on paper."""
