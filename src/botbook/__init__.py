@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botbook import _errors as errors
-    from botbook import actions, events, messages, metrics, plots
+    from botbook import actions, events, messages, metrics, plots, testing
     from botbook._bus.filters import Filter
     from botbook._bus.rules import Router, Rule
     from botbook.bot import AsyncBot, Bot, connect
@@ -28,6 +28,7 @@ __all__ = [
     "messages",
     "metrics",
     "plots",
+    "testing",
 ]
 
 __version__ = "0.1.0"
@@ -35,7 +36,9 @@ __version__ = "0.1.0"
 #: Public name → where it lives. Looked up on first use, so that the import stays cheap.
 _NAMES = {"AsyncBot": "botbook.bot", "Bot": "botbook.bot", "connect": "botbook.bot"}
 _NAMES |= {"Filter": "botbook._bus.filters", "Router": "botbook._bus.rules", "Rule": "botbook._bus.rules"}
-_MODULES = {name: f"botbook.{name}" for name in ("actions", "events", "messages", "metrics", "plots")}
+_MODULES = {
+    name: f"botbook.{name}" for name in ("actions", "events", "messages", "metrics", "plots", "testing")
+}
 _MODULES["errors"] = "botbook._errors"
 
 

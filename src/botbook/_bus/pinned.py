@@ -181,14 +181,9 @@ class _Clock(_Module):
     def time_ns(self) -> int:
         return round(self._pinned.timestamp() * 1e9)
 
-    def monotonic(self) -> float:
-        return self._pinned.elapsed
-
-    def monotonic_ns(self) -> int:
-        return round(self._pinned.elapsed * 1e9)
-
-    perf_counter = monotonic
-    perf_counter_ns = monotonic_ns
+    # Only differences of these mean anything, and those are right between events as well.
+    monotonic = perf_counter = time
+    monotonic_ns = perf_counter_ns = time_ns
 
     def gmtime(self, seconds: float | None = None) -> real_time.struct_time:
         return real_time.gmtime(self.time() if seconds is None else seconds)

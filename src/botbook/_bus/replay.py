@@ -132,8 +132,11 @@ class Replay:
         extra: What handlers may ask for besides the event's own columns.
         stands_for: Live bots, in whose place the handlers find one that sends nothing.
         patience: Longest single call, in real seconds; one that holds its thread longer is broken off.
+        stage: Go on where an earlier replay ended, with what its handlers keep; `stage` of that one.
+            Whoever hands it in closes it.
 
     Attributes:
+        stage: Where the handlers run.
         done: Events that are through.
         total: Events in all.
         rows: What came of them so far.
@@ -150,11 +153,14 @@ class Replay:
         extra: Mapping[str, Any] | None = None,
         stands_for: Iterable[object] = (),
         patience: float = PATIENCE,
+        stage: Rehearsal | None = None,
     ) -> None:
         self._events, self._handlers = events, handlers
         self._record = record if len(handlers) == 1 else None
         self._seed, self._extra, self._bots = seed, dict(extra or {}), tuple(stands_for)
         self._patience = patience
+        self._borrowed = stage is not None
+        self.stage = stage or self._stage()
         self._stopped = threading.Event()
         self._ended = threading.Event()
         self._turn = threading.Lock()
@@ -209,39 +215,38 @@ class Replay:
     # On the thread
 
     def _run(self) -> None:
-        stage = self._stage()
         try:
             for event in self._events:
                 if self._stopped.is_set():
                     break
-                stage = self._through(event, stage)
+                self._through(event)
                 self.done += 1
         except BaseException as problem:
             self._problem = problem
         finally:
-            with suppress(Exception):
-                stage.close()
+            if not self._borrowed:
+                with suppress(Exception):
+                    self.stage.close()
             self._ended.set()
 
     def _stage(self) -> Rehearsal:
         return Rehearsal(seed=self._seed, extra=self._extra, stands_for=self._bots)
 
-    def _through(self, event: Event, stage: Rehearsal) -> Rehearsal:
+    def _through(self, event: Event) -> None:
         """One event through all handlers."""
         outcomes: list[Outcome | None] = []
         for handler in self._handlers:
             began = monotonic()
             try:
-                outcomes.append(self._timed(handler, partial(stage.call, handler, event)))
+                outcomes.append(self._timed(handler, partial(self.stage.call, handler, event)))
             except TooLong:
                 with suppress(TooLong, Exception):  # it may hold the rest of what was broken off
-                    self._timed(handler, stage.close)
-                stage = self._stage()
+                    self._timed(handler, self.stage.close)
+                self.stage = self._stage()
                 seconds = monotonic() - began
                 error = "was stopped" if self._stopped.is_set() else f"held its thread for {seconds:.1f} s"
                 outcomes.append(Outcome(event=event, handler=handler.name, error=error, seconds=seconds))
         self.rows += self._compared(event, outcomes)
-        return stage
 
     def _compared(self, event: Event, outcomes: Sequence[Outcome | None]) -> list[Replayed]:
         """Rows: a single handler beside the record, the first beside the second, the rest beside the first.
