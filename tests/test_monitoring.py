@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ import pytest
 
 from botbook._clock import FakeClock
 from botbook._errors import AuthError, CommandError, LocalProtocolError, NotSupported
+from botbook._langbot import LangBot
 from botbook._local.langbot import ERAS
 from botbook._monitoring import FeedbackWatch, Monitoring, langbot_side
 from botbook.wire.miti import MitiWire
@@ -320,3 +323,11 @@ def test_the_names_that_are_fixed():
     fixed = "messages llm_calls tool_calls sessions errors feedback token_statistics executions overview"
     more = "bots logs box_status box_sessions box_errors extensions knowledge_bases knowledge_files retrieve"
     assert all(callable(getattr(Monitoring, name)) for name in f"{fixed} {more}".split())
+
+
+def test_the_page_names_what_there_is():
+    page = (Path(__file__).parents[1] / "docs" / "langbot.md").read_text(encoding="utf-8")
+    for face, kind in (("monitoring", Monitoring), ("langbot", LangBot)):
+        named = set(re.findall(rf"bot\.{face}\.(\w+)", page))
+        assert named
+        assert all(callable(getattr(kind, name, None)) for name in named), named
