@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from botbook._clock import FakeClock
 from botbook._local.world import World
 from botbook._net.transport import Transport
 from botbook.actions import Ask
@@ -51,6 +53,43 @@ async def asked(wire: Wire, transport: Transport, text: str = "1 + 1", *, second
     await transport.send(frame)
     seen = await heard(wire, transport, is_answer, seconds=seconds)
     return next(item for item in seen if is_answer(item))
+
+
+class Listener:
+    """Reads what comes over a transport while a clock that stands still is moved on.
+
+    Args:
+        wire: Reads the frames.
+        clock: Moved on while nothing comes.
+    """
+
+    transport: Transport
+
+    def __init__(self, wire: Wire, clock: FakeClock) -> None:
+        self.wire = wire
+        self.clock = clock
+        self.seen: list[Any] = []
+
+    async def until(self, done: Callable[[], Any], *, steps: int = 2000, step: float = 0.05) -> None:
+        """Read until something holds; the clock goes `steps` times `step` seconds at the most."""
+        reader = asyncio.create_task(self.read())
+        try:
+            for _ in range(steps):
+                if done() or reader.done():
+                    break
+                await self.clock.advance(step)
+        finally:
+            reader.cancel()
+            (end,) = await asyncio.gather(reader, return_exceptions=True)
+        if isinstance(end, Exception):
+            raise end
+        assert done()
+
+    async def read(self) -> None:
+        """Read for ever."""
+        while True:
+            for frame in await self.transport.receive():
+                self.seen += self.wire.receive(frame, at=self.clock.now())
 
 
 def is_answer(item: Any) -> bool:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,26 +13,24 @@ from botbook._local.agent_persona import PERSONAS, steps
 from botbook._local.door import Door
 from botbook._local.peer import Peer
 from botbook._local.replies import LONG_WORDS, pieces, reply, tokens
-from botbook._net.transport import Transport
 from botbook.actions import Ask
 from botbook.events import Event
 from botbook.wire.agent import AgentWire
 from botbook.wire.agent_frames import Question
 from botbook.wire.contract import Closing, HttpRequest, Opening, Ready, Verdict
+from tests.local.talk import Listener
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-class Client:
+class Client(Listener):
     """A wire and a socket in memory, on a clock that runs as fast as it can."""
 
     def __init__(
         self, gateway: AgentGateway, clock: FakeClock, chat: str = "0", base: str = "ws://sim"
     ) -> None:
-        self.wire = AgentWire(base_url=base, chat_id=chat)
-        self.door, self.clock = Door(gateway), clock
-        self.seen: list[Any] = []
-        self.transport: Transport
+        super().__init__(AgentWire(base_url=base, chat_id=chat), clock)
+        self.door = Door(gateway)
 
     async def open(self) -> Client:
         self.transport = await self.door.dial(self.wire.opening(None))
@@ -49,26 +45,6 @@ class Client:
 
     def of(self, ident: str) -> list[Event]:
         return [e for e in self.seen if isinstance(e, Event) and e.reply_to == ident]
-
-    async def until(self, done: Any, *, steps: int = 2000) -> None:
-        """Read while time passes."""
-        reader = asyncio.create_task(self.read())
-        try:
-            for _ in range(steps):
-                if done() or reader.done():
-                    break
-                await self.clock.advance(0.05)
-        finally:
-            reader.cancel()
-            (end,) = await asyncio.gather(reader, return_exceptions=True)
-        if isinstance(end, Exception):
-            raise end
-        assert done()
-
-    async def read(self) -> None:
-        while True:
-            for frame in await self.transport.receive():
-                self.seen += self.wire.receive(frame, at=AT)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,29 +22,27 @@ from botbook._errors import (
 from botbook._local.door import Door
 from botbook._local.langbot import ERAS, LANGBOT_FAULTS, LangBotGateway
 from botbook._local.peer import Peer
-from botbook._net.transport import Transport
 from botbook.actions import Ask, History
 from botbook.events import Event
 from botbook.wire.contract import Closing, HttpRequest, Opening, Ready, Response, Token, Verdict
 from botbook.wire.langbot import LangBotWire
 from botbook.wire.monitoring import Era, Resources
 from botbook.wire.monitoring_feedback import feedback_changes
+from tests.local.talk import Listener
 
 MODERN = ["4.10.11", "4.11.2"]
 
 
-class Client:
+class Client(Listener):
     """A wire with its socket and its REST, in memory, on a clock that runs as fast as it can."""
 
     def __init__(self, gateway: LangBotGateway, clock: FakeClock, **more: Any) -> None:
-        self.gateway, self.door, self.clock = gateway, Door(gateway), clock
+        self.gateway, self.door = gateway, Door(gateway)
         known = gateway.describe("http://localhost")
         given = {"workspace": known["workspace_uuid"], "pipeline": known["pipeline_uuid"], **more}
-        self.wire = LangBotWire(base_url=known["base_url"], **given)
+        super().__init__(LangBotWire(base_url=known["base_url"], **given), clock)
         self.token: str | None = known["token"]
         self.resources = Resources(self.wire.rest)
-        self.seen: list[Any] = []
-        self.transport: Transport
 
     async def dial(self) -> Client:
         opening = self.wire.opening(self.token)
@@ -73,25 +70,6 @@ class Client:
 
     def events(self, kind: str) -> list[Event]:
         return [e for e in self.seen if isinstance(e, Event) and e.type == kind]
-
-    async def until(self, done: Callable[[], Any], *, steps: int = 800) -> None:
-        reader = asyncio.create_task(self.read())
-        try:
-            for _ in range(steps):
-                if done() or reader.done():
-                    break
-                await self.clock.advance(0.1)
-        finally:
-            reader.cancel()
-            (end,) = await asyncio.gather(reader, return_exceptions=True)
-        if isinstance(end, Exception):
-            raise end
-        assert done()
-
-    async def read(self) -> None:
-        while True:
-            for frame in await self.transport.receive():
-                self.seen += self.wire.receive(frame, at=self.clock.now())
 
     async def over(self) -> ConnectionLost:
         with pytest.raises(ConnectionLost) as lost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -190,35 +190,9 @@ class World:
         peer = self.peer(gateway)
         self._here(lambda: peer.fault(kind, **options))
 
-    def rate(
-        self,
-        kind: int,
-        *,
-        user: str = "ann",
-        feedback_id: str = "",
-        content: str = "",
-        reasons: Iterable[int] = (),
-    ) -> str:
-        """Let a user of LangBot's chat platform rate an answer.
-
-        Args:
-            kind: 1 like, 2 dislike, 3 cancel.
-            user: Who.
-            feedback_id: Which rating it changes; default a new one.
-            content: What they write.
-            reasons: Codes they tick.
-
-        Returns:
-            The feedback id.
-
-        Raises:
-            LocalProtocolError: There is no such kind.
-        """
-        return self._here(
-            lambda: self.langbot.rate(
-                kind, user=user, feedback_id=feedback_id, content=content, reasons=reasons
-            )
-        )
+    def rate(self, kind: int, **more: Any) -> str:
+        """Let a user of LangBot's chat platform rate an answer; see `LangBotGateway.rate`."""
+        return self._here(lambda: self.langbot.rate(kind, **more))
 
     def cancel(self, run_id: str = "") -> str:
         """Let the asker stop a streamed answer, the newest by default.
