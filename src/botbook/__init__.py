@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botbook import _errors as errors
-    from botbook import actions, events, messages, metrics, plots, testing
+    from botbook import actions, events, messages, metrics, plots, testing, wrappers
     from botbook._bus.filters import Filter
     from botbook._bus.rules import Router, Rule
     from botbook.bot import AsyncBot, Bot, connect
@@ -29,6 +29,7 @@ __all__ = [
     "metrics",
     "plots",
     "testing",
+    "wrappers",
 ]
 
 __version__ = "0.1.0"
@@ -37,7 +38,8 @@ __version__ = "0.1.0"
 _NAMES = {"AsyncBot": "botbook.bot", "Bot": "botbook.bot", "connect": "botbook.bot"}
 _NAMES |= {"Filter": "botbook._bus.filters", "Router": "botbook._bus.rules", "Rule": "botbook._bus.rules"}
 _MODULES = {
-    name: f"botbook.{name}" for name in ("actions", "events", "messages", "metrics", "plots", "testing")
+    name: f"botbook.{name}"
+    for name in ("actions", "events", "messages", "metrics", "plots", "testing", "wrappers")
 }
 _MODULES["errors"] = "botbook._errors"
 
