@@ -7,12 +7,12 @@ import gc
 import json
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import botbook
-from botbook import AsyncBot
+from botbook import AsyncBot, metrics
 from botbook._data.record import event_from_line
 from botbook._errors import (
     ApiError,
@@ -197,6 +197,14 @@ async def test_what_came_while_away_is_recovered_and_the_gap_is_told(bot):
     assert bot.status().gaps == bot.status().reconnects == 1
     assert types(bot).count("connection.opened") == 2
     assert types(bot).count("connection.closed") == 1
+    links = frame[frame["type"].str.startswith("connection.")]
+    told = [
+        metrics.facts(metrics.connection_health(rows, as_of=frame["at"].max())).gaps
+        for rows in (links[links["type"] != "connection.gap"], links[links["type"] == "connection.gap"])
+    ]
+    ((by_links,), (by_row,)) = told  # the gap row alone says the same as the rows around it
+    assert abs(by_row.start - by_links.start) < timedelta(seconds=0.05)
+    assert abs(by_row.end - by_links.end) < timedelta(seconds=0.05)
 
 
 async def test_events_that_the_gateway_repeats_are_one_row_each(bot):
@@ -269,6 +277,14 @@ async def test_a_record_file_holds_every_event_and_reads_back(bot, tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(StoreError, match="cannot be written"):
         bot.record(tmp_path / "no" / "folder.jsonl")
+
+
+def test_a_sandboxes_commands_are_kept_with_the_bots_events(bot):
+    row = {"session": "s", "cmd": "exit 3", "status": "completed", "exit_code": 3, "duration_ms": 20}
+    bot.audit(row)
+    (found,) = bot.wait("box.exec", timeout=5).to_dict("records")
+    assert (found["text"], found["chat_id"], found["error"]) == ("exit 3", "s", "exit code 3")
+    assert json.loads(bot.events(type="box.exec", raw=True)["raw"].iloc[0]) == row
 
 
 @pytest.mark.parametrize("line", ["", "[]", "{}", '{"at": 1}', "x" * 10, '{"at": "2026-01-01", "nope": 1}'])

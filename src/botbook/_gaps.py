@@ -70,6 +70,7 @@ class GapRepair:
             found, asked, refused = await self._missed(down_at)
         finally:
             self._journal.unwatch(watch)
+        away = (up_at - down_at).total_seconds()
         # What the gateway had queued arrives by itself meanwhile.
         found = [event for event in found if not event.message_id or event.message_id not in arrived]
         gap = connection_event(
@@ -77,8 +78,9 @@ class GapRepair:
             gateway=self._gateway,
             bot=self._bot,
             now=up_at,
-            text=f"{(up_at - down_at).total_seconds():.1f} s away, {len(found)} messages recovered",
+            text=f"{away:.1f} s away, {len(found)} messages recovered",
             error=refused,
+            seconds=away,
             since=down_at.isoformat(),
             until=up_at.isoformat(),
             recovered=len(found),

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botbook._bus.handler import Call
-from botbook._bus.own import connection_event, failed_event, missing, recovered_events, sent_event
+from botbook._bus.own import (
+    connection_event,
+    exec_event,
+    failed_event,
+    missing,
+    recovered_events,
+    sent_event,
+)
 from botbook.actions import HistoryItem, Sent
 from tests.samples import NOON, message
 
@@ -75,9 +82,30 @@ def test_a_failure_names_the_handler_and_keeps_the_traceback():
     assert event.raw["traceback"] == "Traceback …"
 
 
+@pytest.mark.parametrize(
+    ("ended", "error"),
+    [
+        ({}, ""),
+        ({"exit_code": 3}, "exit code 3"),
+        ({"status": "timed_out", "exit_code": None}, "timed out"),
+        ({"status": "cancelled", "exit_code": None}, "cancelled"),
+        ({"status": "failed", "exit_code": None, "error": "no such mount"}, "no such mount"),
+    ],
+)
+def test_a_command_in_a_sandbox_is_a_row(ended, error):
+    row = {"session": "s", "cmd": "true", "status": "completed", "exit_code": 0, "duration_ms": 20, **ended}
+    event = exec_event(row, gateway="box", bot="b", now=NOON)
+    assert (event.type, event.chat_id, event.text, event.latency_s) == ("box.exec", "s", "true", 0.02)
+    assert event.error == error
+    assert json.loads(event.raw_json) == row
+    assert event.event_id != exec_event(row, gateway="box", bot="b", now=NOON).event_id
+    assert event.role == "assistant"  # so that no handler of * runs on what it has run itself
+
+
 def test_connection_rows_keep_their_facts():
-    event = connection_event("gap", gateway="miti", bot="b", now=NOON, recovered=3)
+    event = connection_event("gap", gateway="miti", bot="b", now=NOON, seconds=2.5, recovered=3)
     assert event.type == "connection.gap"
+    assert event.latency_s == 2.5
     assert json.loads(event.raw_json) == {"recovered": 3}
     assert connection_event("opened", gateway="miti", bot="b", now=NOON).raw is None
 

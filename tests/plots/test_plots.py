@@ -287,3 +287,11 @@ def test_names_at_the_ends_of_lines_do_not_touch():
     boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
     assert len(boxes) == 8
     assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+
+
+def test_curves_with_the_same_half_share_their_words(frame):
+    alike = plots.response_latency(metrics.response_latency(frame, ecdf=True))
+    assert "first, complete: half within 925 ms" in alike.alt
+    assert sum("half within" in text.get_text() for text in alike.findobj(mpl.text.Text)) == 1
+    apart = plots.response_latency(metrics.response_latency(frame, ecdf=True, by="bot"))
+    assert sum("half within" in text.get_text() for text in apart.findobj(mpl.text.Text)) == 2

@@ -75,12 +75,21 @@ def failed_event(call: Call, *, gateway: str, bot: str, now: datetime) -> Event:
 
 
 def connection_event(
-    kind: str, *, gateway: str, bot: str, now: datetime, text: str = "", error: str = "", **facts: Any
+    kind: str,
+    *,
+    gateway: str,
+    bot: str,
+    now: datetime,
+    text: str = "",
+    error: str = "",
+    seconds: float | None = None,
+    **facts: Any,
 ) -> Event:
     """A ``connection.…`` row.
 
     Args:
         kind: ``opened``, ``closed`` or ``gap``.
+        seconds: How long a gap was that ends now; it becomes `latency_s`, which metrics read.
         facts: Kept in raw.
     """
     return Event(
@@ -92,6 +101,7 @@ def connection_event(
         bot=bot,
         text=text,
         error=error,
+        latency_s=seconds,
         raw_json=json.dumps(facts) if facts else "",
     )
 

@@ -138,7 +138,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("message_id", "text", "the message it is about"),
     Column("reply_to", "text", "the message or event it answers"),
     Column("text", "text", "plain text"),
-    Column("latency_s", "number", "from the question to this, in seconds"),
+    Column("latency_s", "number", "from the question to this, in seconds; of a gap its length"),
     Column("feedback_id", "text", "the rating it belongs to"),
     Column("feedback_type", "whole", "1 like, 2 dislike, 3 cancel"),
     Column("feedback_reasons", "texts", "reasons the user ticked"),

@@ -113,7 +113,7 @@ class Event:
         message_id: The message it is about.
         reply_to: The message or event it answers.
         text: Plain text.
-        latency_s: From the question to this, in seconds.
+        latency_s: From the question to this, in seconds; of ``connection.gap`` its length.
         feedback_id: The rating it belongs to.
         feedback_type: 1 like, 2 dislike, 3 cancel.
         feedback_reasons: Reasons the user ticked.

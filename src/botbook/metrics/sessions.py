@@ -134,7 +134,7 @@ def conversation_length(
     lengths = (sessions.end_us - sessions.start_us) / MICROS
     measures = {"turns": sessions.turns, "messages": sessions.messages, "length_s": lengths}
     used, still_open = int(sessions.closed.sum()), int((~sessions.closed).sum())
-    notes = [f"{still_open:,} open sessions left out"] if still_open else []
+    notes = [f"{still_open:,} open session{'s' * (still_open > 1)} left out"] if still_open else []
     if histogram:
         values = {name: np.where(sessions.closed, value, np.nan) for name, value in measures.items()}
         made = _histogram(rows, groups, keys, values, "log")

@@ -157,13 +157,24 @@ def _curves(canvas: Canvas, table: Table, kind: str) -> str:
         ax.step([x[0], *x], [0, *y], where="post", color=color, linestyle=DASHES[k], linewidth=1.8)
         at = next(p for p, value in enumerate(y) if value >= 0.5)
         ax.plot(x[at], y[at], marker=MARKERS[k], color=color, markersize=6)
-        halves.append((x[at], f"{name}: half within {seconds(x[at])}", color))
+        halves.append((x[at], name, color))
     right = max(half for half, _, _ in halves) if halves else 1.0
-    for k, (_, said, color) in enumerate(halves):  # one below the other, right of every marker
+    for k, (said, color) in enumerate(_joined(halves)):  # one below the other, right of every marker
         canvas.label(right, 0.5, said, canvas.theme.edge(color), xytext=(10, -3 - 13 * k))
     shown = [value for value in table["latency_s"] if value > 0]
     logarithmic(ax.xaxis, min(shown, default=1.0) / 1.1, max(shown, default=1.0) * 1.1)
     ax.grid(axis="x", color=canvas.theme.grid, linewidth=0.8)
     canvas.shares("share of answered turns", top=1.03)
     ax.set_xlabel("time from the question, logarithmic", loc="left", size=8.5)
-    return "; ".join(said for _, said, _ in halves)
+    return "; ".join(said for said, _ in _joined(halves))
+
+
+def _joined(halves: Sequence[tuple[float, str, str]]) -> list[tuple[str, str]]:
+    """Words and colour for each curve; curves with the same half share their words."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for half, name, color in halves:
+        found.setdefault(seconds(half), []).append((name, color))
+    return [
+        (f"{', '.join(name for name, _ in same)}: half within {half}", same[-1][1])
+        for half, same in found.items()
+    ]
