@@ -279,10 +279,10 @@ async def test_a_record_file_holds_every_event_and_reads_back(bot, tmp_path):
         bot.record(tmp_path / "no" / "folder.jsonl")
 
 
-def test_a_sandboxes_commands_are_kept_with_the_bots_events(bot):
+async def test_a_sandboxes_commands_are_kept_with_the_bots_events(bot):
     row = {"session": "s", "cmd": "exit 3", "status": "completed", "exit_code": 3, "duration_ms": 20}
     bot.audit(row)
-    (found,) = bot.wait("box.exec", timeout=5).to_dict("records")
+    (found,) = (await bot.wait("box.exec", timeout=5)).to_dict("records")
     assert (found["text"], found["chat_id"], found["error"]) == ("exit 3", "s", "exit code 3")
     assert json.loads(bot.events(type="box.exec", raw=True)["raw"].iloc[0]) == row
 

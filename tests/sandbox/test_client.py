@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import time
 
 import aiohttp
 import pytest
@@ -134,6 +136,30 @@ async def test_a_row_for_each_command(peer: Peer) -> None:
         "x",
     ]
     assert len(rows[0]["cmd"]) == 200
+
+
+async def test_a_row_for_what_was_refused_or_given_up(box: AsyncBox) -> None:
+    rows: list[dict] = []
+    box._audit = rows.append
+    await box.create()
+    with pytest.raises(SandboxError):
+        await box.exec("echo \udc80", network="on")
+    waiting = asyncio.ensure_future(box.exec("never ends"))
+    while not box.backend.cells["default"].children:
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    while len(rows) < 2:
+        await asyncio.sleep(0.01)
+    assert [(row["cmd"], row["status"]) for row in rows] == [
+        ("echo ?", "failed"),
+        ("never ends", "cancelled"),
+    ]
+    assert ["network=off" in row["error"] for row in rows] == [True, False]
+    async with asyncio.timeout(5):
+        while not box.backend.cells["default"].children[0].killed:
+            await asyncio.sleep(0.01)
 
 
 async def test_doctor_names_what_does_not_work(box: AsyncBox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,6 +475,30 @@ def test_the_blocking_face_is_the_same_client(monkeypatch: pytest.MonkeyPatch, t
         box.delete("s")
         assert box.sessions() == []
     box.close()  # again
+
+
+def test_a_sandbox_that_nobody_holds_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("BOTBOOK_PROFILES", str(tmp_path / "none"))
+    box = Box()
+    box.exec("true")
+    aio = box.aio
+    del box
+    gc.collect()
+    assert aio._server is None
+    box = Box()
+    box.exec("true")
+    aio = box.aio
+
+    async def let_go() -> None:
+        nonlocal box
+        del box
+        gc.collect()
+
+    aio.home.run(let_go())
+    until = time.monotonic() + 5
+    while aio._server is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert aio._server is None
 
 
 async def test_two_dials_at_once_are_one(peer: Peer) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botbook._errors import RemoteProtocolError, SandboxError
+from botbook._errors import CommandFailed, RemoteProtocolError, SandboxError
 from botbook.wire import box
 
 WHO = box.Context(instance="inst-1", workspace="ws-1")
@@ -115,6 +115,34 @@ def test_a_result_says_whether_it_went_well() -> None:
     assert not box.ExecResult(session="s", status="timed_out").ok
     assert "[...truncated...]" in good.shown()
     assert len(good.stdout) == 5000
+
+
+def test_a_lone_surrogate_travels_and_other_text_is_not_escaped() -> None:
+    request = box.Request(seq_id=1, action="a", data={"cmd": "ü\udc80"})
+    text = box.encode_request(request)
+    assert text.isascii()
+    assert box.decode(text) == request
+    assert "ü" in box.encode_request(box.Request(seq_id=1, action="a", data={"cmd": "ü"}))
+
+
+@pytest.mark.parametrize(
+    ("ended", "words", "hint"),
+    [
+        ({"exit_code": 1, "duration_ms": 1500}, "exit code 1 after 1.5 s", "above"),
+        ({"exit_code": 127, "stderr": "a\n\nno x\n\n"}, "exit code 127 after 0 s: no x", "no such program"),
+        ({"exit_code": 137, "stderr": "Killed: out of memory."}, "Killed: out of memory.", "memory_mb"),
+        ({"status": "timed_out"}, "timed out after 0 s", "--timeout"),
+    ],
+)
+def test_a_result_that_did_not_go_well_is_an_error_when_it_is_checked(ended, words, hint) -> None:
+    result = box.ExecResult(session="s", **ended)
+    with pytest.raises(CommandFailed) as caught:
+        result.check()
+    assert words in str(caught.value)
+    assert hint in caught.value.hint
+    assert caught.value.result is result
+    good = box.ExecResult(session="s", exit_code=0)
+    assert good.check() is good
 
 
 @given(JSON)

@@ -13,7 +13,7 @@ from datetime import datetime
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from botbook._errors import BotInterrupted, CommandError, SandboxError
 from botbook._notebook import box_commands as box
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOX_ACTIONS", "protection_rows"]
 
-T = TypeVar("T")
+Work = Callable[[], "Coroutine[Any, Any, ExecResult]"]
 
 #: Largest file that is shown, in bytes.
 SHOWN: Final = 10_000_000
@@ -64,14 +64,12 @@ def _run(desk: Desk, command: box.Run) -> Outcome:
     return Outcome(view=screen.view(), value=result, block=painter.block)
 
 
-def _work(
-    sandbox: AsyncBox, command: box.Run, on_output: Callable[[str, str], None]
-) -> Coroutine[Any, Any, ExecResult]:
+def _work(sandbox: AsyncBox, command: box.Run, on_output: Callable[[str, str], None]) -> Work:
     options: dict[str, Any] = {"network": command.net} if command.net else {}
     if command.timeout is not None:
         options["timeout"] = command.timeout
     text = _python(command.body) if command.lang == "python" else command.body
-    return sandbox.exec(text, session=command.session, on_output=on_output, **options)
+    return lambda: sandbox.exec(text, session=command.session, on_output=on_output, **options)
 
 
 def _python(body: str) -> str:
@@ -84,9 +82,7 @@ def _python(body: str) -> str:
     )
 
 
-def _waited(
-    sandbox: AsyncBox, screen: Screen, wake: Callable[[], None], work: Coroutine[Any, Any, ExecResult]
-) -> ExecResult:
+def _waited(sandbox: AsyncBox, screen: Screen, wake: Callable[[], None], work: Work) -> ExecResult:
     """Wait for a command; the stop button ends it and keeps the session."""
     try:
         return sandbox.home.run(_ticking(work, wake))
@@ -98,7 +94,7 @@ def _waited(
         raise
 
 
-async def _ticking(work: Coroutine[Any, Any, T], wake: Callable[[], None]) -> T:
+async def _ticking(work: Work, wake: Callable[[], None]) -> ExecResult:
     async def tick() -> None:
         while True:
             await asyncio.sleep(TICK)
@@ -106,7 +102,7 @@ async def _ticking(work: Coroutine[Any, Any, T], wake: Callable[[], None]) -> T:
 
     ticker = asyncio.ensure_future(tick())
     try:
-        return await work
+        return await work()
     finally:
         ticker.cancel()
 

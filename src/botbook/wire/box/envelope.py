@@ -132,7 +132,17 @@ def encode_request(request: Request) -> str:
     body: dict[str, Any] = {"seq_id": request.seq_id, "action": request.action, "data": request.data or {}}
     if request.context is not None:
         body["context"] = request.context.to_json()
-    return json.dumps(body, ensure_ascii=False)
+    return _text(body)
+
+
+def _text(body: Any) -> str:
+    """JSON that a socket takes: escaped only where a lone surrogate would not be UTF-8."""
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(body)
+    return text
 
 
 def encode_reply(seq_id: Any, data: Mapping[str, Any]) -> str:
@@ -140,9 +150,8 @@ def encode_reply(seq_id: Any, data: Mapping[str, Any]) -> str:
 
     Not ASCII-escaped: a control character takes six bytes either way, everything else at most four.
     """
-    return json.dumps(
-        {"seq_id": seq_id, "code": 0, "message": "success", "data": data, "chunk_status": "continue"},
-        ensure_ascii=False,
+    return _text(
+        {"seq_id": seq_id, "code": 0, "message": "success", "data": data, "chunk_status": "continue"}
     )
 
 
@@ -157,9 +166,7 @@ def encode_error(seq_id: Any, name: str, text: str) -> str:
 
 def encode_chunk(chunk: Chunk) -> str:
     """Output so far as text."""
-    return json.dumps(
-        {"output": {"seq_id": chunk.seq_id, "stream": chunk.stream, "text": chunk.text}}, ensure_ascii=False
-    )
+    return _text({"output": {"seq_id": chunk.seq_id, "stream": chunk.stream, "text": chunk.text}})
 
 
 def decode(frame: str | bytes) -> Request | Reply | Chunk:
