@@ -21,6 +21,7 @@ from botbook._gateways import open_gateway
 from botbook._journal import Journal
 from botbook._lines import Line, Lines
 from botbook._net.auth import TokenSource
+from botbook._net.dedupe import Dedupe
 from botbook._net.http import Rest
 from botbook._net.link import Link, LinkState
 from botbook._net.loop import io_loop
@@ -148,6 +149,7 @@ class Connection:
                 deliver=self._deliver,
                 on_state=changed,
                 clock=self.clock,
+                dedupe=Dedupe(count=1) if getattr(wire, "own_ids", False) else None,
             ),
         )
         return line

@@ -80,6 +80,7 @@ class _Run:
 
     ask_id: str
     prefix: str
+    answer_id: str = ""
     abandoned: bool = False
     frames: int = 0
     calls: int = 0
@@ -87,6 +88,9 @@ class _Run:
     pieces: list[str] = field(default_factory=list)
     writing: dict[str, _Call] = field(default_factory=dict)
     called: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.answer_id = f"{self.prefix}.answer"
 
     def next_id(self) -> str:
         self.frames += 1
@@ -119,6 +123,9 @@ class AgentWire:
         gateway: Name of the gateway, as it stands in events.
         user_id: Who asks, as it stands in events.
     """
+
+    #: Frames carry no ids, so those of events are made here and never come twice.
+    own_ids: Final = True
 
     def __init__(
         self,
@@ -369,7 +376,7 @@ class AgentWire:
         return [*before, self._said(run, kind, at, frame, text=text, error=error, tokens=tokens)]
 
     def _said(self, run: _Run, kind: str, at: datetime, frame: str, **fields: Any) -> Event:
-        return self._step(run, kind, at, frame, message_id=f"{run.prefix}.answer", **fields)
+        return self._step(run, kind, at, frame, message_id=run.answer_id, **fields)
 
     def _step(
         self, run: _Run, kind: str, at: datetime, frame: str, *, role: Role = ASSISTANT, **fields: Any
