@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -353,7 +354,7 @@ def test_kill_9_at_50_random_points(path, make):
 def test_steps_stay_short(store, keep, make):
     """However slow the disk, a step grows only while it is quick."""
     connection = open_writer(store.path)
-    step, asked = sealing._Steps(connection, lambda seconds: None), []
+    step, asked = sealing._Steps(connection, lambda seconds: None, nullcontext()), []
 
     def slow(rows: int) -> int:
         asked.append(rows)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from botbook._data.database import explain, open_writer
 from botbook._data.schema import ROW_NAMES, micros, rows_to_batch
 from botbook._data.segments import (
     GROUP_ROWS,
     Segment,
+    add_to_manifest,
     locked,
     manifest,
     remove,
@@ -28,14 +29,17 @@ __all__ = ["Archived", "archive", "discard", "transaction"]
 #: How long after its arrival an event may come again and still be known (bots.md 1c asks for 24 h).
 KNOWN: Final = timedelta(days=7)
 #: A transaction of the archive aims at so many seconds; others wait for it that long at the most.
-STEP_SECONDS: Final = 0.005
-STEP_ROWS: Final = (50, 5000)
-_READ_ROWS: Final = 2048
+STEP_SECONDS: Final = 0.008
+STEP_ROWS: Final = (20, 5000)
+#: Steps after which what was written moves from SQLite's log into its file.
+CHECKPOINT_STEPS: Final = 4
+#: Rows that are read and converted in one go, and the rest after it, in seconds: Python runs one thread.
+READ_ROWS: Final = 256
+READ_REST: Final = 0.002
 
 _ROWS: Final = (
     f"SELECT seq, {', '.join(ROW_NAMES)} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-_ADD: Final = "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REMEMBER: Final = """INSERT OR IGNORE INTO sealed_ids
     SELECT gateway, bot, event_id, received_at + ?1 FROM events WHERE seq <= ?2 AND received_at + ?1 > ?3"""
 _FORGET_IDS: Final = """DELETE FROM sealed_ids WHERE (gateway, bot, event_id) IN (
@@ -66,6 +70,7 @@ def archive(
     now: datetime,
     segment_rows: int = GROUP_ROWS,
     sleep: Callable[[float], None] = time.sleep,
+    gate: AbstractContextManager[Any] | None = None,
 ) -> Archived:
     """Move the rows that arrived before a time, up to the first that did not, into segments.
 
@@ -78,6 +83,7 @@ def archive(
         now: The wall clock.
         segment_rows: Most rows of one file.
         sleep: Waits between steps.
+        gate: Held while the journal is locked: this process's writer waits for it without polling.
 
     Raises:
         StoreError: A row is damaged, the disk is full, or another program archives for long.
@@ -86,11 +92,11 @@ def archive(
     made: list[Segment] = []
     with _opened(journal) as (folder, connection):
         remove(folder, strays(folder, manifest(connection)))
-        step = _Steps(connection, sleep)
+        step = _Steps(connection, sleep, gate or nullcontext())
         _clear(step, now)
         last = _last_before(connection, micros(before))
         while (first := _sealed(connection)) < last:
-            made += _seal(connection, folder, first, last, segment_rows, now)
+            made += _seal(step, folder, first, last, segment_rows, now)
             _clear(step, now)
     return Archived(
         rows=sum(segment.rows for segment in made),
@@ -161,29 +167,22 @@ def _last_before(connection: sqlite3.Connection, us: int) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 
-def _seal(
-    connection: sqlite3.Connection, folder: Path, first: int, last: int, most: int, now: datetime
-) -> list[Segment]:
+def _seal(step: _Steps, folder: Path, first: int, last: int, most: int, now: datetime) -> list[Segment]:
     """One segment: the file, then its line in the manifest, which moves the border."""
-    batches, after, left = [], first, most
-    while left and (rows := connection.execute(_ROWS, (after, last, min(left, _READ_ROWS))).fetchall()):
+    connection, batches, after, left = step.connection, [], first, most
+    while left and (rows := connection.execute(_ROWS, (after, last, min(left, READ_ROWS))).fetchall()):
         batches.append(rows_to_batch(rows, raw=True))
         after, left = rows[-1][0], left - len(rows)
+        step.rest(READ_REST)
     end = last if left else after
     made = (
         [write_segment(folder, batches, first_seq=first + 1, last_seq=end, sealed_at=micros(now))]
         if batches
         else []
     )
-    with transaction(connection):
+    with step.alone():
         for segment in made:
-            connection.execute(
-                _ADD,
-                (
-                    *(segment.name, segment.first_seq, segment.last_seq, segment.first_at, segment.last_at),
-                    *(segment.rows, segment.bytes, segment.in_order, segment.sealed_at),
-                ),
-            )
+            add_to_manifest(connection, segment)
         connection.execute("UPDATE head SET sealed = ?", (end,))
     return made
 
@@ -191,14 +190,28 @@ def _seal(
 class _Steps:
     """Short transactions with a rest after each, so that a live event waits for one step at the most."""
 
-    def __init__(self, connection: sqlite3.Connection, sleep: Callable[[float], None]) -> None:
-        self._connection = connection
-        self._sleep = sleep
+    def __init__(
+        self, connection: sqlite3.Connection, rest: Callable[[float], None], gate: AbstractContextManager[Any]
+    ) -> None:
+        self.connection = connection
+        self.rest = rest
+        self._gate = gate
         self._rows = STEP_ROWS[0]
+        self._count = 0
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        return self._connection
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One transaction, then a rest as long as it took; the next one is of the right size."""
+        began = time.monotonic()
+        with self._gate, transaction(self.connection):
+            yield
+        took = time.monotonic() - began
+        low, high = STEP_ROWS
+        self._rows = max(low, min(high, int(self._rows * min(1.5, STEP_SECONDS / max(took, 1e-6)))))
+        self._count += 1
+        if self._count % CHECKPOINT_STEPS == 0:
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self.rest(max(took, STEP_SECONDS))
 
     def run(self, work: Callable[[int], int]) -> int:
         """Do some of it.
@@ -206,15 +219,8 @@ class _Steps:
         Args:
             work: Does as many rows as it is told and returns how many it did.
         """
-        with transaction(self._connection):
-            began = time.monotonic()
-            done = work(self._rows)
-            took = time.monotonic() - began
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        low, high = STEP_ROWS
-        self._rows = max(low, min(high, int(self._rows * min(2.0, STEP_SECONDS / max(took, 1e-6)))))
-        self._sleep(max(took, STEP_SECONDS))
-        return done
+        with self.alone():
+            return work(self._rows)
 
 
 def _clear(step: _Steps, now: datetime) -> None:

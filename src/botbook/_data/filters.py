@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from botbook._data.schema import micros
@@ -91,6 +93,26 @@ class Filters:
         if self.narrow:
             table = pa.Table.from_batches(map(self._pick, table.to_batches()), table.schema)
         return table if self.limit is None else table.slice(max(0, len(table) - self.limit))
+
+    def expression(self) -> Any:
+        """The same for a dataset, without `limit`; None where nothing narrows."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        at, field = pa.timestamp("us", tz="UTC"), pc.field
+        terms = [field(name) == value for name, value in self._exact().items() if value is not None]
+        if self.type is not None:
+            begins = self.type[-1:] == "."
+            terms.append(pc.starts_with(field("type"), self.type) if begins else field("type") == self.type)
+        if self.after_seq:
+            terms.append(field("seq") > self.after_seq)
+        if self.before_seq is not None:
+            terms.append(field("seq") < self.before_seq)
+        if self.since is not None:
+            terms.append(field("at") >= pa.scalar(self.since, at))
+        if self.until is not None:
+            terms.append(field("at") < pa.scalar(self.until, at))
+        return reduce(operator.and_, terms) if terms else None
 
     def _pick(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         import pyarrow.compute as pc

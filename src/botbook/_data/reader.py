@@ -208,6 +208,12 @@ class Reader:
             )
         return rows
 
+    def snapshot(self, asked: Filters, *, raw: bool) -> tuple[Span, list[pa.RecordBatch]]:
+        """The manifest, and the rows asked for that are not sealed, both of one moment."""
+        with self._view() as (connection, head):
+            tail = [rows_to_batch(rows, raw=raw) for rows in self._rows(connection, asked, head, raw=raw)]
+            return Span(head, manifest(connection), sum(map(len, tail))), tail
+
     def span(self) -> Span:
         """How much there is, without reading it."""
         with self._view() as (connection, head):

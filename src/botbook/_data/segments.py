@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DamagedSegment",
     "Segment",
+    "add_to_manifest",
     "folder_of",
     "is_whole",
     "locked",
@@ -88,6 +89,13 @@ def manifest(connection: sqlite3.Connection) -> list[Segment]:
     """The segments of a journal, in order of seq."""
     rows = connection.execute(f"SELECT {_COLUMNS} FROM segments ORDER BY first_seq")
     return [Segment(*row) for row in rows]
+
+
+def add_to_manifest(connection: sqlite3.Connection, segment: Segment) -> None:
+    """Add a segment, in the transaction of the caller."""
+    connection.execute(
+        f"INSERT INTO segments ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(segment)
+    )
 
 
 def write_segment(

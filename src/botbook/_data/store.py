@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from botbook._data.archive import Archived, archive, discard
 from botbook._data.database import open_writer, prepare
+from botbook._data.erase import Forgotten, forget
 from botbook._data.filters import Asked, Filters, Moment, filters, time_of, utcnow
 from botbook._data.owner import this_process
 from botbook._data.place import journal_path, make_place
@@ -143,11 +144,23 @@ class Store:
         """
         moment = time_of(before, now=self.now)
         self.flush()
-        return archive(self.path, before=moment, now=self.now())
+        return archive(self.path, before=moment, now=self.now(), gate=self._writer.gate)
 
     def discard(self, *, before: Moment) -> int:
         """Delete the segments that hold nothing younger than a time; returns how many events are gone."""
         return discard(self.path, before=time_of(before, now=self.now))
+
+    def forget(self, user_id: str) -> Forgotten:
+        """Erase a user from the journal, the segments and the handlers' records; commits wait meanwhile.
+
+        Args:
+            user_id: As in the column ``user_id``.
+
+        Raises:
+            StoreError: A segment or a row is damaged, so that nobody can say whose it is.
+        """
+        self.flush()
+        return forget(self.path, user_id, now=self.now(), gate=self._writer.gate)
 
     # Reading: from any thread
 
@@ -190,6 +203,10 @@ class Store:
             DamagedSegment: A file of the archive cannot be read; its rows are left out.
         """
         return self._reader.table(filters(now=self.now, **asked), raw=raw)
+
+    def snapshot(self, asked: Filters, *, raw: bool) -> tuple[Span, list[pa.RecordBatch]]:
+        """The manifest, and the rows asked for that are not sealed, both of one moment."""
+        return self._reader.snapshot(asked, raw=raw)
 
     def pending(self, **asked: Unpack[Asked]) -> list[tuple[int, Event]]:
         """Events with ``raw_json``, each behind its seq, the oldest first.

@@ -119,6 +119,8 @@ class Writer:
         self, path: Path, *, open_connection: Callable[[Path], sqlite3.Connection], on_trouble: Trouble | None
     ) -> None:
         self.duplicates = 0
+        #: Held for each transaction; who else in this process locks the journal often holds it, too.
+        self.gate = threading.Lock()
         self._path = path
         self._open = open_connection
         self._on_trouble = on_trouble
@@ -228,7 +230,8 @@ class Writer:
         while True:
             last = self._closing.is_set()
             try:
-                kept = self._transact(items)
+                with self.gate:
+                    kept = self._transact(items)
                 break
             except Exception as error:  # whatever it is: people's messages wait behind it
                 if self._abandoned:
