@@ -251,7 +251,7 @@ class Connection:
         if state == "open":
             self._note("opened", now)
             if self._down_at is not None:
-                self._spawn(self._reopened(self.outbox.under_way(), self._down_at, now))
+                self.spawn(self._reopened(self.outbox.under_way(), self._down_at, now))
             self._down_at = None
         elif self._down_at is None and self.link.counters.handshakes and state in ("waiting", "failed"):
             self._down_at = now
@@ -266,7 +266,8 @@ class Connection:
         made = self.made
         self.keep([connection_event(kind, gateway=made.gateway, bot=made.name, now=now, error=error)])
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something until it ends or the connection is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

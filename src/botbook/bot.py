@@ -30,7 +30,9 @@ from botbook.events import Event
 if TYPE_CHECKING:
     import pandas as pd
 
+    from botbook._langbot import LangBot
     from botbook._local.world import World
+    from botbook._monitoring import FeedbackWatch, Monitoring
 
 __all__ = ["AsyncBot", "Bot", "Registration", "Status", "connect"]
 
@@ -44,7 +46,7 @@ class AsyncBot:
     its methods may be awaited on any loop.
 
     Args:
-        gateway: ``sim`` or ``miti``.
+        gateway: ``sim``, ``miti``, ``agent`` or ``langbot``.
         profile: Name of a profile.
         store: The journal's file; default ``BOTBOOK_STORE``, else ``.botbook/journal.sqlite``.
         clock: Time.
@@ -102,6 +104,60 @@ class AsyncBot:
         if self._connection.parts.world is None:
             raise NotSupported("embedded world", self.gateway, hint="Connect to `sim` for that.")
         return self._connection.parts.world
+
+    @functools.cached_property
+    def langbot(self) -> LangBot:
+        """What a LangBot connection can do besides chatting.
+
+        Raises:
+            NotSupported: It is a connection to another gateway.
+        """
+        return self._sides(self._on_io)[0]
+
+    @functools.cached_property
+    def monitoring(self) -> Monitoring:
+        """LangBot's lists as frames.
+
+        Raises:
+            NotSupported: It is a connection to another gateway.
+        """
+        return self._sides(self._on_io)[1]
+
+    def _sides(self, do: Callable[[Coroutine[Any, Any, Any]], Any]) -> tuple[LangBot, Monitoring]:
+        """Both, awaitable or blocking, as `do` says."""
+        from botbook._monitoring import langbot_side  # no other gateway pays for it
+
+        connection = self._connection
+        return langbot_side(
+            connection.parts.wire,
+            connection.rest,
+            api_key=connection.parts.api_key,
+            do=do,
+            clock=connection.clock,
+        )
+
+    def watch_feedback(self, *, every: float = 30.0) -> FeedbackWatch:
+        """Poll LangBot's ratings, and keep what is new, changed or taken back as ``feedback.received``.
+
+        Args:
+            every: Seconds between polls.
+
+        Raises:
+            NotSupported: It is a connection to another gateway.
+        """
+        from botbook._monitoring import FeedbackWatch
+
+        connection = self._connection
+        watch = FeedbackWatch(
+            self._sides(self._on_io)[1],
+            connection.journal.publish,
+            gateway=self.gateway,
+            bot=self.name,
+            clock=connection.clock,
+            every=every,
+        )
+        connection.io.call_soon(connection.spawn, watch.run())
+        return watch
 
     async def __aenter__(self) -> AsyncBot:
         return await self.start()
@@ -420,7 +476,7 @@ class Bot:
     The stop button ends a waiting call and leaves the link up. `aio` is the same bot for ``await``.
 
     Args:
-        gateway: ``sim`` or ``miti``.
+        gateway: ``sim``, ``miti``, ``agent`` or ``langbot``.
         **given: As for `AsyncBot`.
 
     Raises:
@@ -464,6 +520,20 @@ class Bot:
     def sim(self) -> World:
         """See `AsyncBot.sim`."""
         return self.aio.sim
+
+    @functools.cached_property
+    def langbot(self) -> LangBot:
+        """See `AsyncBot.langbot`; every call waits."""
+        return self.aio._sides(self._run)[0]
+
+    @functools.cached_property
+    def monitoring(self) -> Monitoring:
+        """See `AsyncBot.monitoring`; every call waits."""
+        return self.aio._sides(self._run)[1]
+
+    def watch_feedback(self, *, every: float = 30.0) -> FeedbackWatch:
+        """See `AsyncBot.watch_feedback`."""
+        return self.aio.watch_feedback(every=every)
 
     def status(self) -> Status:
         """See `AsyncBot.status`."""
@@ -547,7 +617,7 @@ def connect(gateway: str = "sim", **given: Any) -> Bot:
     """Connect to a gateway.
 
     Args:
-        gateway: ``sim`` (the embedded world, needs nothing) or ``miti``.
+        gateway: ``sim`` (the embedded world, needs nothing), ``miti``, ``agent`` or ``langbot``.
         **given: Fields of `Settings`, and ``profile``, ``store``.
 
     Returns:

@@ -24,11 +24,10 @@ import pytest
 from botbook import AsyncBot
 from botbook._clock import SYSTEM
 from botbook._errors import AnswerError, ApiError, AuthError, BotbookError, NotSupported
-from botbook._langbot import LangBot
 from botbook._local.langbot import ERAS
 from botbook._local.server import serve
 from botbook._local.world import World
-from botbook._monitoring import FeedbackWatch, Monitoring, langbot_side
+from botbook._monitoring import FeedbackWatch
 from botbook._net.transport import open_websocket
 from botbook.wire.langbot import LangBotWire
 from botbook.wire.monitoring_tables import TABLES
@@ -134,16 +133,7 @@ class Peer:
 
     def __init__(self, bot: AsyncBot) -> None:
         self.bot = bot
-        connection = bot._connection
-        self.langbot: LangBot
-        self.monitoring: Monitoring
-        self.langbot, self.monitoring = langbot_side(
-            connection.parts.wire,
-            connection.rest,
-            api_key=connection.parts.api_key,
-            do=connection.io.call,
-            clock=SYSTEM,
-        )
+        self.langbot, self.monitoring = bot.langbot, bot.monitoring
 
     async def ask(self, question: str, **options: Any) -> Any:
         return await self.bot.ask(question, timeout=30, **options)
