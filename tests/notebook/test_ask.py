@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from IPython.utils.capture import capture_output
 
 from botbook._asking import Asked
+from botbook._notebook import handed
 from botbook._notebook.answers import Drawing, answer_view
 from botbook._notebook.magics import load
 from botbook._notebook.markdown import Growing, safe_html
@@ -311,6 +312,24 @@ def test_files_are_links_where_their_contents_are_known():
     assert "File c.csv" in answer_view(done).plain
 
 
+def test_only_files_of_the_workspace_become_links(tmp_path, monkeypatch):
+    inside = tmp_path / "workspace"
+    (inside / "a").mkdir(parents=True)
+    (inside / "a" / "r.md").write_bytes(b"Hi")
+    (inside / "long").write_bytes(b"x" * (handed.LONGEST + 1))
+    (tmp_path / "secret").write_bytes(b"no")
+    (inside / "link").symlink_to(tmp_path / "secret")
+    monkeypatch.setenv("BOTBOOK_WORKSPACE", str(inside))
+    paths = ["a/r.md", "long", "link", "../secret", "a", "missing", "\x00", "held", "held-long"]
+    held = {"held": b"yo", "held-long": b"x" * (handed.LONGEST + 1)}
+    assert handed.download_links(paths, handed.workspace(), held) == {
+        "a/r.md": "data:application/octet-stream;base64,SGk=",
+        "held": "data:application/octet-stream;base64,eW8=",
+    }
+    monkeypatch.delenv("BOTBOOK_WORKSPACE")
+    assert str(handed.workspace()) == "/workspace"
+
+
 @given(st.sampled_from(NASTY), st.text(max_size=30))
 def test_a_stranger_s_words_stay_words_everywhere(nasty, text):
     words = nasty + text
@@ -421,6 +440,14 @@ def test_an_answer_that_fails_in_a_cell(cells):
     assert (answer.text, done.error.answer) == ("I will try. ", answer)
     assert "Not finished: the model does not answer (LLM_UNAVAILABLE)." in done.views[0]["text/html"]
     assert cells.run("%%bot ask\nHello").error is None
+
+
+def test_a_file_is_a_link(cells):
+    done = cells.run("%%bot ask\na report")
+    assert (
+        '<a download="report.md" href="data:application/octet-stream;base64,IyBSZXBvcnQ'
+        in done.views[0]["text/html"]
+    )
 
 
 def test_attachments_and_chats(cells):

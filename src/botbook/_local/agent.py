@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from botbook._clock import SYSTEM, Clock
 from botbook._errors import ConfigError, ConnectionLost, RemoteProtocolError
-from botbook._local.agent_persona import PERSONAS, steps
+from botbook._local.agent_persona import FILES, PERSONAS, steps
 from botbook._local.mischief import Fault, FaultKind, nearest
 from botbook._local.peer import Peer
 from botbook._local.query import Query
@@ -73,6 +73,9 @@ class AgentGateway(Peer):
         clock: Where times and delays come from.
         log: Where to note what clients send; default a new one.
 
+    Attributes:
+        files: What its workspace holds, by path.
+
     Raises:
         ConfigError: There is no such persona.
     """
@@ -92,6 +95,7 @@ class AgentGateway(Peer):
         super().__init__(faults=AGENT_FAULTS, poison=_POISON, clock=clock, log=log)
         self.persona = persona
         self._speed = speed
+        self.files: Mapping[str, bytes] = FILES
         self._chats: dict[str, Socket] = {}
 
     # ------------------------------------------------------------------------ the way in

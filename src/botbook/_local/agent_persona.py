@@ -21,7 +21,7 @@ from botbook.wire.agent_frames import (
     encode,
 )
 
-__all__ = ["PERSONAS", "SLOW_SECONDS", "Step", "steps"]
+__all__ = ["FILES", "PERSONAS", "SLOW_SECONDS", "Step", "steps"]
 
 #: Between two pieces, in seconds of life; and where the question asks for slowness.
 PIECE_SECONDS: Final = 0.03
@@ -32,6 +32,12 @@ _ARGS_CHARS: Final = 12
 
 #: Length of the answer to a question that asks for 60 kB.
 _HUGE_CHARS: Final = 60_000
+
+
+#: What the embedded agent's workspace holds, by path.
+FILES: Final[dict[str, bytes]] = {
+    "reports/report.md": b"# Report\n\n| week | users |\n| --- | --: |\n| 1 | 61 |\n| 2 | 44 |\n",
+}
 
 
 @dataclass(frozen=True, slots=True)

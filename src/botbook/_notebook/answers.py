@@ -216,7 +216,8 @@ def _file(path: str, link: str) -> str:
     name = f"<code>{escape(clean(path))}</code>"
     if not link:
         return f'{name}<span class="soft">in the agent\'s workspace</span>'
-    return f'<a download="{escape(path.rpartition("/")[2])}" href="{escape(link)}">{name}</a>'
+    title = escape(clean(path).rpartition("/")[2])
+    return f'<a download="{title}" href="{escape(link)}">{name}</a>'
 
 
 def _failed(asked: Asked) -> str:

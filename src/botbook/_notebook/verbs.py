@@ -6,11 +6,11 @@ import difflib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from botbook._errors import CommandError
+from botbook._errors import CommandError, NotSupported
 from botbook._notebook import commands, doctor, figures, render
 from botbook._notebook.answers import Drawing, answer_view
 from botbook._notebook.args import help_text
@@ -18,6 +18,7 @@ from botbook._notebook.box_verbs import BOX_ACTIONS
 from botbook._notebook.cells import lent
 from botbook._notebook.commands import Command
 from botbook._notebook.desk import Desk
+from botbook._notebook.handed import download_links, workspace
 from botbook._notebook.nest import nest_on
 from botbook._notebook.outcome import Outcome
 from botbook._notebook.surface import Block
@@ -194,7 +195,16 @@ def _ask(desk: Desk, command: commands.Ask) -> Outcome:
             bot.aio.run(asked.whole())
         finally:
             _let_end(asked)
-    return Outcome(view=answer_view(asked), value=asked, block=painter.block)
+    links = download_links(asked.files, workspace(), _held(bot))
+    return Outcome(view=answer_view(asked, links), value=asked, block=painter.block)
+
+
+def _held(bot: Bot) -> Mapping[str, bytes]:
+    """The files of an embedded agent."""
+    try:
+        return bot.sim.agent.files
+    except NotSupported:
+        return {}
 
 
 def _let_end(asked: Asked) -> None:
