@@ -152,6 +152,7 @@ class Handling:
                     at=now,
                     seconds=call.seconds,
                     error=call.error,
+                    calls_json=call.calls_json,
                 )
                 for call in calls
             ]

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
+from botbook._bus.capture import answer_deed, deed_of, keep
 from botbook._bus.outbox import Answer
 from botbook._bus.own import sent_event
 from botbook._connection import Connection, Row
@@ -36,6 +37,7 @@ class Speaking:
     async def send(self, action: Send, *, question: Event | None = None) -> Sent:
         """Send a message, and leave its row."""
         sent = cast(Sent, await self._connection.say(action))
+        keep(deed_of(action, reply=question is not None))
         self._leave_row(action.to, action.text, sent, action.id, question=question)
         return sent
 
@@ -50,8 +52,11 @@ class Speaking:
         action = Native(id=ident or new_id(), body=body, to=to)
         if acknowledged:
             await self._connection.outbox.deliver(action)
+            keep(deed_of(action))
             return Sent()
-        return cast(Sent, await self._connection.say(action))
+        sent = cast(Sent, await self._connection.say(action))
+        keep(deed_of(action))
+        return sent
 
     async def history(self, chat_id: str, limit: int, before: str = "") -> list[HistoryItem]:
         """Earlier messages of a chat, oldest first."""
@@ -79,6 +84,8 @@ class Speaking:
 
     async def _answered(self, question: Event, answer: Answer, error: str) -> None:
         self._connection.outbox.ended(answer)
+        if answer.streams:  # else it goes out as a reply, and is kept as that
+            keep(answer_deed(answer.text, reasoning=answer.reasoning, error=error))
         if answer.text and not error and answer.streams:
             run = answer.run
             sent = Sent(message_id=run.message_id)

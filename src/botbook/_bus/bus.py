@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 import traceback
 from collections import deque
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from botbook._bus.capture import Deed, deeds_json, keeping
 from botbook._bus.handler import Call, Handler, State
 from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
@@ -205,9 +207,11 @@ class Bus:
         state: State = "cancelled"
         problem: BaseException | None = None
         limit = asyncio.timeout(handler.timeout)
+        deeds: list[Deed] = []
         try:
-            async with limit:
-                await self._run(event, handler)
+            with keeping() as deeds:
+                async with limit:
+                    await self._run(event, handler)
             state = "done"
         except asyncio.CancelledError as error:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # a task runs this
@@ -219,7 +223,7 @@ class Bus:
             state, problem = ("timeout" if limit.expired() else "failed"), error
         finally:
             handler.stats.running -= 1
-            self._note(seq, event, handler, time.perf_counter() - began, state, problem)
+            self._note(seq, event, handler, time.perf_counter() - began, state, problem, deeds)
 
     async def _run(self, event: Event, handler: Handler) -> None:
         event.bind(self._actor)
@@ -228,7 +232,8 @@ class Bus:
             await handler.function(*args, **kwargs)
         else:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._pool, lambda: _guarded(handler, args, kwargs))
+            context = contextvars.copy_context()
+            await loop.run_in_executor(self._pool, lambda: context.run(_guarded, handler, args, kwargs))
 
     def _note(
         self,
@@ -238,6 +243,7 @@ class Bus:
         seconds: float,
         state: State,
         problem: BaseException | None,
+        deeds: Sequence[Deed] = (),
     ) -> None:
         error = ""
         if state == "timeout":
@@ -257,6 +263,7 @@ class Bus:
                 seconds=seconds,
                 error=error,
                 traceback=_users_part(problem) if problem is not None else "",
+                calls_json=deeds_json(deeds),
             )
         )
         if len(self._ended) == 1:  # those that end in the same turn of the loop are kept together

@@ -15,7 +15,19 @@ from botbook._errors import NotSupported
 from botbook.actions import Action, Native, Send, Sent
 from botbook.events import Event
 
-__all__ = ["Capture", "CapturedAnswer", "CapturedBot", "Deed", "captured", "capturing", "deeds_json"]
+__all__ = [
+    "Capture",
+    "CapturedAnswer",
+    "CapturedBot",
+    "Deed",
+    "answer_deed",
+    "captured",
+    "capturing",
+    "deed_of",
+    "deeds_json",
+    "keep",
+    "keeping",
+]
 
 T = TypeVar("T")
 
@@ -44,6 +56,41 @@ class Deed:
         return {"call": self.call, "text": self.text, **dict(self.rest)}
 
 
+def deed_of(action: Action, *, reply: bool = False) -> Deed:
+    """An action as a deed.
+
+    Args:
+        action: What is put on the wire.
+        reply: It answers the event that is handled.
+    """
+    match action:
+        case Send():
+            if reply:
+                return _deed("reply", action.text, plain=not action.markdown)
+            return _deed("send", action.text, to=action.to, markdown=action.markdown)
+        case Native():
+            return _deed("send_native", "", to=action.to, body=action.body)
+    assert is_dataclass(action)
+    rest = {f.name: getattr(action, f.name) for f in fields(action) if f.name not in ("id", "text")}
+    return _deed(type(action).__name__.lower(), getattr(action, "text", ""), **rest)
+
+
+def answer_deed(text: str, *, reasoning: str = "", error: str = "") -> Deed:
+    """A streamed answer as a deed.
+
+    Args:
+        text: The whole of it.
+        reasoning: What was thought.
+        error: Why it did not come to its end, or "".
+    """
+    return _deed("answer", text, reasoning=reasoning, error=error)
+
+
+def _deed(call: str, text: str, **rest: Any) -> Deed:
+    """A deed; what is empty or false is left out."""
+    return Deed(call, text, tuple((key, value) for key, value in rest.items() if value))
+
+
 def deeds_json(deeds: Iterable[Deed]) -> str:
     """Deeds as the JSON text of the journal's record of a call; "" for none."""
     rows = [deed.to_json() for deed in deeds]
@@ -62,7 +109,7 @@ class Capture:
 
     def note(self, call: str, text: str = "", **rest: Any) -> Sent:
         """Keep one deed; what is empty or false is left out."""
-        self.deeds.append(Deed(call, text, tuple((key, value) for key, value in rest.items() if value)))
+        self.deeds.append(_deed(call, text, **rest))
         return Sent(message_id=f"replay-{len(self.deeds)}")
 
     def reply(self, event: Event, text: str, *, markdown: bool = True) -> Any:
@@ -75,14 +122,8 @@ class Capture:
 
     def take(self, action: Action) -> Sent:
         """Keep an action."""
-        match action:
-            case Send():
-                return self.note("send", action.text, to=action.to, markdown=action.markdown)
-            case Native():
-                return self.note("send_native", "", to=action.to, body=action.body)
-        assert is_dataclass(action)
-        rest = {f.name: getattr(action, f.name) for f in fields(action) if f.name not in ("id", "text")}
-        return self.note(type(action).__name__.lower(), getattr(action, "text", ""), **rest)
+        self.deeds.append(deed_of(action))
+        return Sent(message_id=f"replay-{len(self.deeds)}")
 
     async def _noted(self, call: str, text: str, **rest: Any) -> Sent:
         return self.note(call, text, **rest)
@@ -121,7 +162,7 @@ class CapturedAnswer:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         error = "" if kind is None else kind.__name__
-        self._capture.note("answer", self.text, reasoning=self.reasoning, error=error)
+        self._capture.deeds.append(answer_deed(self.text, reasoning=self.reasoning, error=error))
 
     async def __aenter__(self) -> CapturedAnswer:
         return self
@@ -176,6 +217,8 @@ class CapturedBot:
         return f"<captured {self.name or 'bot'}>"
 
 
+#: Where the deeds of the call that runs are kept, for its record.
+_KEPT: Final[ContextVar[list[Deed] | None]] = ContextVar("botbook-deeds", default=None)
 #: What takes the place of every bot in a handler that is replayed.
 _CAPTURE: Final[ContextVar[Capture | None]] = ContextVar("botbook-capture", default=None)
 
@@ -197,6 +240,24 @@ def captured(capture: Capture) -> Iterator[None]:
         yield
     finally:
         _CAPTURE.reset(token)
+
+
+@contextmanager
+def keeping() -> Iterator[list[Deed]]:
+    """Collect what a call really sends, for its record in the journal."""
+    deeds: list[Deed] = []
+    token = _KEPT.set(deeds)
+    try:
+        yield deeds
+    finally:
+        _KEPT.reset(token)
+
+
+def keep(deed: Deed) -> None:
+    """Note that something was sent, if a call is being recorded here."""
+    deeds = _KEPT.get()
+    if deeds is not None:
+        deeds.append(deed)
 
 
 def _now_or_awaited(work: Coroutine[Any, Any, T]) -> T | Coroutine[Any, Any, T]:

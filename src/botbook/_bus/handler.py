@@ -78,6 +78,7 @@ class Call:
         seconds: How long it ran.
         error: One line, or "".
         traceback: The whole of it, without botbook's own lines, or "".
+        calls_json: What it sent, JSON text, or "".
     """
 
     seq: int
@@ -89,6 +90,7 @@ class Call:
     seconds: float
     error: str = ""
     traceback: str = field(default="", repr=False)
+    calls_json: str = field(default="", repr=False)
 
 
 class Handler:
