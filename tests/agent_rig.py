@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from botbook import AsyncBot
-from botbook._gateways import GATEWAYS, Gateway
+from botbook._gateways import GATEWAYS, Gateway, told_if_busy
 from botbook._local.server import Server, serve
 from botbook._local.world import World
 from botbook._net.loop import io_loop
@@ -85,7 +85,8 @@ def in_memory(world: World) -> Any:
         def wire(chat_id: str) -> AgentWire:
             return AgentWire(base_url="ws://localhost", chat_id=chat_id, name=made.name)
 
-        return Gateway(wire=wire(made.chat_id), dial=world.dial, http=world.http, open_chat=wire)
+        dial = told_if_busy(world.dial)
+        return Gateway(wire=wire(made.chat_id), dial=dial, http=world.http, open_chat=wire)
 
     return parts
 

@@ -207,8 +207,11 @@ async def test_a_chat_that_another_client_has(place):
         with pytest.raises(AgentBusy, match="in use by another client"):
             await two.ask("x", chat="3")
         assert (await two.ask("y")).text
-        with pytest.raises((HandshakeError, AgentBusy)):
+        with pytest.raises(AgentBusy, match="in use by another client"):
             await place.bot(name="three", chat_id="3").start()
+        place.fault("upgrade_status", status=403)
+        place.fault("close")
+        await until(lambda: two.status().reconnects == 1)  # busy for a moment after the loss
 
 
 async def test_other_gateways_have_no_chats_of_their_own(store):

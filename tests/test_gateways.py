@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def parts(gateway: str, **given: Any) -> Gateway:
 def test_a_real_gateway_is_reached_by_sockets(gateway, given, wire):
     found = parts(gateway, **given)
     assert isinstance(found.wire, wire)
-    assert found.dial is open_websocket
+    assert inspect.unwrap(found.dial) is open_websocket
     assert isinstance(found.http, AiohttpHttp)
     assert found.world is None
     assert found.api_key == given.get("api_key", "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from botbook._clock import Clock
 from botbook._config import Secret, Settings, checked_url
-from botbook._errors import ConfigError
+from botbook._errors import AgentBusy, ConfigError, HandshakeError
 from botbook._net.http import AiohttpHttp, Http
 from botbook._net.transport import Transport, open_websocket
 from botbook.wire.contract import Opening, Wire
@@ -16,7 +17,7 @@ from botbook.wire.contract import Opening, Wire
 if TYPE_CHECKING:
     from botbook._local.world import World
 
-__all__ = ["EMBEDDED", "GATEWAYS", "Gateway", "open_gateway"]
+__all__ = ["EMBEDDED", "GATEWAYS", "Gateway", "open_gateway", "told_if_busy"]
 
 #: As the base URL of an agent or LangBot: the embedded one, in this process.
 EMBEDDED: Final = "sim"
@@ -92,7 +93,29 @@ def _agent(made: Settings, clock: Clock) -> Gateway:
     def wire(chat_id: str) -> AgentWire:
         return AgentWire(base_url=base_url, chat_id=chat_id, name=made.name)
 
-    return _gateway(wire(made.chat_id), world, open_chat=wire)
+    parts = _gateway(wire(made.chat_id), world, open_chat=wire)
+    return replace(parts, dial=told_if_busy(parts.dial))
+
+
+def told_if_busy(
+    dial: Callable[[Opening], Awaitable[Transport]],
+) -> Callable[[Opening], Awaitable[Transport]]:
+    """A chat takes one client, and refuses the next one with a 403 (protocols/agent.md, opening)."""
+
+    @functools.wraps(dial)
+    async def dialled(opening: Opening) -> Transport:
+        try:
+            return await dial(opening)
+        except HandshakeError as error:
+            if error.status != 403:
+                raise
+            raise AgentBusy(
+                f"{opening.url} is in use by another client",
+                code="BUSY",
+                hint="Close the other client, or take another chat: `chat_id`, or `--chat N`.",
+            ) from None
+
+    return dialled
 
 
 def _langbot(made: Settings, clock: Clock) -> Gateway:

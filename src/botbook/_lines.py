@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from botbook._clock import Clock
-from botbook._errors import AgentBusy, DeadlineExceeded, HandshakeError, NotSupported
+from botbook._errors import DeadlineExceeded, NotSupported
 from botbook._net.link import Link, LinkState
 from botbook.wire.contract import Wire
 
@@ -114,7 +114,7 @@ class Lines:
             if line is None or line.link.state in ("failed", "stopped"):
                 line = self._open_chat(chat)
                 line.alone = True
-                await _started(line, chat)
+                await line.link.start()
                 self._chats[chat] = line
                 self._sweep()
             return line
@@ -163,16 +163,3 @@ class Lines:
         lines = [self.first, *self._chats.values()]
         self._chats.clear()
         await asyncio.gather(*(line.link.stop() for line in lines))
-
-
-async def _started(line: Line, chat: str) -> None:
-    try:
-        await line.link.start()
-    except HandshakeError as error:
-        if error.status != 403:  # how a busy chat looks from outside (protocols/agent.md, opening)
-            raise
-        raise AgentBusy(
-            f"chat {chat} is in use by another client",
-            code="BUSY",
-            hint="Close that one, or ask in another chat.",
-        ) from None
