@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 OUT ?= build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check browser bench live notebooks clean
+.PHONY: help demo lab test check browser bench live notebooks pictures clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ check: $(VENV)/.dev ## style, types and import directions
 notebooks: $(VENV)/.dev ## run every notebook from top to bottom
 	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; \
 	BOTBOOK_STORE="$$kept/journal.sqlite" $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=120 notebooks
+
+pictures: $(VENV)/.dev ## draw the pictures of docs/metrics.md anew
+	$(BIN)/python -m tests.plots.gallery
 
 # A browser that is there, or that CHROMIUM names; else Debian's own, where we may install it.
 browser: $(VENV)/.browser ## the tests in a real browser; pictures go to build/browser

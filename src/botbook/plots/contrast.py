@@ -64,7 +64,7 @@ def _differences(canvas: Canvas, ax: Any, rows: list[int], measure: str) -> str:
     reach = max([*known, *(abs(value) for value in values if not math.isnan(value))], default=1.0) or 1.0
     ax.set_xlim(-reach * 1.15, reach * 1.15)
     for y in places:
-        ax.plot([0, 0], [y - 0.3, y + 0.3], color=canvas.theme.ink, linewidth=1)
+        ax.plot([0, 0], [y - 0.3, y + 0.2], color=canvas.theme.ink, linewidth=1)
     words = [_said(table, row, say) for row in rows]
     dots(canvas, ax, places, values, ends, color=OKABE_ITO[0])
     for y, said in zip(places, words, strict=True):

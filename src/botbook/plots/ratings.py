@@ -161,7 +161,7 @@ def feedback_state(frame: Any, *, theme: str = "auto", title: str | None = None)
     zone = canvas.zone
     locator = AutoDateLocator(tz=zone, maxticks=8)
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone, show_offset=False))
     ax.set_xlabel(f"local time, {table.facts.tz}", loc="left", size=8.5)
     return canvas.finish(frame, last=", ".join(words))
 
