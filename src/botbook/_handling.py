@@ -17,7 +17,9 @@ from botbook._bus.own import failed_event
 from botbook._bus.router import Router
 from botbook._connection import Connection, Row
 from botbook._data.store import Mark
+from botbook._errors import NotSupported
 from botbook._net.loop import Lag, handler_loop
+from botbook.actions import Action, Native, Send
 from botbook.events import Actor, Event
 
 __all__ = ["Handling", "Registration"]
@@ -66,6 +68,7 @@ class Handling:
 
     def __init__(self, connection: Connection, *, actor: Actor, bot: Any) -> None:
         self._connection = connection
+        self._bot = bot
         self._loop = handler_loop()
         self.router = Router()
         self.bus = Bus(
@@ -75,6 +78,7 @@ class Handling:
             fetch=self._waiting_in_journal,
             actor=actor,
             extra={"bot": bot},
+            do=self._do,
             clock=connection.clock,
         )
         self.problems: deque[Call] = deque(maxlen=PROBLEMS)
@@ -162,6 +166,15 @@ class Handling:
         # A handler of failures that fails must not feed itself.
         shown = [call for call in failed if call.event.type != "handler.failed"]
         journal.keep([failed_event(call, gateway=made.gateway, bot=made.name, now=now) for call in shown])
+
+    async def _do(self, action: Action) -> Any:
+        """What a handler gave back to be done."""
+        match action:
+            case Send(to=to, text=text, markdown=markdown):
+                return await self._bot.send(to, text, markdown=markdown)
+            case Native(body=body, to=to):
+                return await self._bot.send_native(body, to=to)
+        raise NotSupported(type(action).__name__, self._connection.made.gateway)
 
     async def _waiting_in_journal(self, event: Event, after_seq: int, limit: int) -> list[Row]:
         return await asyncio.to_thread(

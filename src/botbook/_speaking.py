@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
-from botbook._bus.capture import answer_deed, deed_of, keep
+from botbook._bus.capture import answer_deed, capturing, deed_of, keep
 from botbook._bus.outbox import Answer
 from botbook._bus.own import sent_event
 from botbook._connection import Connection, Row
@@ -36,6 +36,8 @@ class Speaking:
 
     async def send(self, action: Send, *, question: Event | None = None) -> Sent:
         """Send a message, and leave its row."""
+        if (capture := capturing()) is not None:
+            return capture.take(action, reply=question is not None)
         sent = cast(Sent, await self._connection.say(action))
         keep(deed_of(action, reply=question is not None))
         self._leave_row(action.to, action.text, sent, action.id, question=question)
@@ -48,6 +50,8 @@ class Speaking:
 
     async def native(self, body: Any, *, to: str, acknowledged: bool) -> Sent:
         """Pass something on in the gateway's own form."""
+        if (capture := capturing()) is not None:
+            return capture.take(Native(id=new_id(), body=body, to=to))
         ident = body.get("header", {}).get("event_id", "") if acknowledged else ""
         action = Native(id=ident or new_id(), body=body, to=to)
         if acknowledged:
@@ -65,6 +69,8 @@ class Speaking:
 
     def answer(self, event: Event) -> Answer:
         """A streamed answer to an event; for any loop."""
+        if (capture := capturing()) is not None:
+            return cast(Answer, capture.answer(event))  # used in the same way
         outbox, hop = self._connection.outbox, self._hop
         return Answer(
             Run(

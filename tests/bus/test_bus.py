@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
 from contextlib import asynccontextmanager
 
 import pytest
 
 from botbook._bus.bus import Bus
+from botbook._bus.capture import deed_of, keep
 from botbook._bus.handler import Handler
 from botbook._bus.router import Router
+from botbook.actions import Native, Send
 from tests.samples import message
 
 
@@ -23,6 +26,7 @@ class Desk:
         self.rows = []
         self.started = []
         self.calls = []
+        self.done = []
         self.numbers = itertools.count(1)
         self.bus = Bus(
             self.router,
@@ -31,8 +35,12 @@ class Desk:
             fetch=self._fetch,
             actor=None,
             extra={"bot": "bot"},
+            do=self._do,
             **options,
         )
+
+    async def _do(self, action):
+        self.done.append(action)
 
     async def _start(self, pairs):
         await asyncio.sleep(0)
@@ -312,3 +320,109 @@ async def test_stop_cancels_what_does_not_end():
     await asyncio.sleep(0.001)
     await d.bus.stop(drain=0.01)
     assert d.states() == ["cancelled"]
+
+
+# ---------------------------------------------------------------------------- what a handler gives back
+
+
+class Mouth:
+    """An actor that notes what is said."""
+
+    def __init__(self):
+        self.said = []
+
+    async def reply(self, event, text, *, markdown=True):
+        self.said.append(text)
+
+    def answer(self, event):
+        return Stream(self.said)
+
+
+class Stream:
+    def __init__(self, said):
+        self.said = said
+        self.text = ""
+
+    async def __aenter__(self):
+        return self
+
+    async def write(self, text):
+        self.text += text
+
+    async def __aexit__(self, kind, problem, trace):
+        self.said.append(f"{self.text}|{kind.__name__ if kind else 'whole'}")
+
+
+async def gives_text(event):
+    return ["a", Native(id="1", body={}), "b"]
+
+
+def gives_text_plainly(event):
+    return "plain"
+
+
+async def streams(event):
+    yield "one "
+    yield "two"
+
+
+def streams_plainly(event):
+    seen_threads.append(threading.current_thread().name)
+    yield "one "
+    yield "two"
+
+
+def breaks_off(event):
+    yield "half"
+    raise SystemExit("no")
+
+
+seen_threads: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("function", "said", "state"),
+    [
+        (gives_text, ["a", "b"], "done"),
+        (gives_text_plainly, ["plain"], "done"),
+        (streams, ["one two|whole"], "done"),
+        (streams_plainly, ["one two|whole"], "done"),
+        (breaks_off, ["half|_Escaped"], "failed"),
+        (lambda event: 3, [], "failed"),
+    ],
+)
+async def test_what_a_handler_gives_back_is_done(function, said, state):
+    async with desk() as d:
+        d.bus._actor = mouth = Mouth()
+        d.on(function)
+        d.put(message())
+        await d.quiet()
+    assert mouth.said == said
+    assert d.states() == [state]
+    assert len(d.done) == (1 if function is gives_text else 0)
+    if function is breaks_off:
+        assert d.calls[0].error == "SystemExit: no"
+        assert "outcome.py" not in d.calls[0].traceback
+    if function is streams_plainly:
+        assert all(name.startswith("botbook-def") for name in seen_threads)
+
+
+async def test_a_call_is_recorded_with_what_it_sent():
+    async def sends(event):
+        keep(deed_of(Send(id="1", to="user:u", text="hi")))
+
+    def sends_plainly(event):
+        keep(deed_of(Send(id="1", to="user:u", text="hi"), reply=True))
+
+    async with desk() as d:
+        d.on(sends)
+        d.on(sends_plainly)
+        d.on(lambda event: None, name="silent")
+        d.put(message())
+        await d.quiet()
+    assert [json.loads(call.calls_json or "[]") for call in d.calls] == [
+        [{"call": "send", "text": "hi", "to": "user:u"}],
+        [{"call": "reply", "text": "hi", "plain": True}],
+        [],
+    ]
+    keep(deed_of(Send(id="1", to="user:u", text="nobody's")))

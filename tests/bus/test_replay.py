@@ -22,7 +22,7 @@ from botbook._bus.handler import Handler, condition
 from botbook._bus.replay import Record, Replay, Said, replay
 from botbook._bus.timeless import TimelessLoop
 from botbook._errors import HandlerError, NotSupported
-from botbook.actions import Abandon, Native, Send
+from botbook.actions import Abandon, Ask, History, Native, Send
 from botbook.messages import At, MessageChain, Plain
 from tests.samples import NOON, message
 
@@ -198,6 +198,12 @@ def test_a_bot_in_a_replay_can_send_and_no_more():
         bot.history("c1")
     assert not hasattr(bot, "__wrapped__")
     assert run(lambda bot: bot.ask("x"))[0].error.startswith("NotSupported: ")
+
+
+@pytest.mark.parametrize("action", [Ask(id="1", text="?"), History(id="1", chat_id="c")])
+def test_a_replay_gives_no_answers_to_questions(action):
+    with pytest.raises(NotSupported, match="replay"):
+        Capture().take(action)
 
 
 def test_other_actions_by_their_fields():

@@ -12,6 +12,8 @@ from botbook._bus.handler import Handler
 from botbook._bus.replay import Record, replay
 from botbook._data.record import event_from_line
 from botbook._data.store import Store
+from botbook._errors import NotSupported
+from tests.samples import message
 
 ANSWERS = 12
 
@@ -85,3 +87,29 @@ def test_the_record_of_a_call_holds_what_it_sent(recorded):
     _, calls, _ = recorded
     deeds = [json.loads(row["calls"]) for row in calls if row["state"] == "done"]
     assert all(len(sent) == 1 and sent[0]["call"] == "reply" and "words" in sent[0]["text"] for sent in deeds)
+
+
+async def test_a_bot_that_a_handler_reaches_by_a_way_of_its_own_sends_nothing(tmp_path):
+    async def handler(event):
+        bot = drawer["bot"]
+        await bot.send("user:ann", "a")
+        await bot.reply(event, "b")
+        await bot.send_native({"msg_type": "text"}, to="user:ann")
+        async with bot.answer(event) as answer:
+            await answer.write("c")
+        try:
+            await bot.history(event.chat_id)
+        except NotSupported as error:
+            await event.reply(str(error))
+
+    async with AsyncBot("sim", scenario="quiet", store=tmp_path / "journal.sqlite") as bot:
+        drawer = {"bot": bot}
+        log = bot.sim.log()
+        made = Handler(handler, pattern="message.received")
+        (row,) = (await asyncio.to_thread(replay, [message()], [made])).rows
+        assert row.now.error == ""
+        assert row.now.replies[:2] == ("b", "c")
+        assert "history" in row.now.replies[2]
+        assert [deed["call"] for deed in row.now.actions] == ["send", "send_native"]
+        assert bot.sim.log() == log
+        assert list(bot.events(type="message.*")["type"]) == []

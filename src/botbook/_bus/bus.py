@@ -17,15 +17,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from botbook._bus.capture import Deed, deeds_json, keeping
 from botbook._bus.handler import Call, Handler, State
+from botbook._bus.outcome import carry_out
 from botbook._bus.router import Router
 from botbook._clock import SYSTEM, Clock
+from botbook.actions import Action
 from botbook.events import Actor, Event
 
 __all__ = ["Bus", "Row"]
+
+T = TypeVar("T")
 
 Row = tuple[int, Event]
 #: Gateway, bot, chat, and whether it is the lane of those who stop an answer.
@@ -72,6 +76,7 @@ class Bus:
         finish: Keeps on disk how calls ended.
         fetch: Reads more of a chat from the journal: (event, after_seq, limit) → rows.
         actor: What events act with.
+        do: Puts an action on the wire that a handler gave back.
         extra: What handlers may ask for besides the event's own columns.
         clock: Time.
     """
@@ -85,6 +90,7 @@ class Bus:
         fetch: Callable[[Event, int, int], Awaitable[list[Row]]],
         actor: Actor,
         extra: dict[str, Any],
+        do: Callable[[Action], Awaitable[Any]],
         clock: Clock = SYSTEM,
         concurrency: int = CONCURRENCY,
         per_chat: int = PER_CHAT,
@@ -92,6 +98,7 @@ class Bus:
         self._router = router
         self._start, self._finish, self._fetch, self._actor = start, finish, fetch, actor
         self._extra = extra
+        self._do = do
         self._clock = clock
         self._per_chat = per_chat
         self._slots = asyncio.Semaphore(concurrency)
@@ -229,11 +236,17 @@ class Bus:
         event.bind(self._actor)
         args, kwargs = handler.bind(event, self._extra)
         if handler.is_async:
-            await handler.function(*args, **kwargs)
+            result = await handler.function(*args, **kwargs)
         else:
-            loop = asyncio.get_running_loop()
-            context = contextvars.copy_context()
-            await loop.run_in_executor(self._pool, lambda: context.run(_guarded, handler, args, kwargs))
+            result = await self._in_thread(lambda: handler.function(*args, **kwargs))
+        if result is not None:
+            await carry_out(result, event, do=self._do, step=self._in_thread)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """Run a function where plain ``def`` handlers run."""
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: context.run(_guarded, function))
 
     def _note(
         self,
@@ -309,17 +322,21 @@ class _Escaped(Exception):
     """Carries what neither a thread pool nor a future can."""
 
 
-def _guarded(handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _guarded(function: Callable[[], T]) -> T:
     """Call a plain ``def``."""
     try:
-        handler.function(*args, **kwargs)
+        return function()
     except (SystemExit, KeyboardInterrupt, StopIteration, asyncio.CancelledError) as error:
         raise _Escaped from error
+
+
+#: Files whose lines are left out of what a handler's failure shows.
+_OWN_FILES: Final = frozenset({__file__, carry_out.__code__.co_filename})
 
 
 def _users_part(problem: BaseException) -> str:
     """The traceback from the user's first line on."""
     frames = traceback.extract_tb(problem.__traceback__)
-    ours = [index for index, frame in enumerate(frames) if frame.filename == __file__]
+    ours = [index for index, frame in enumerate(frames) if frame.filename in _OWN_FILES]
     theirs = frames[ours[-1] + 1 :] if ours else frames
     return "".join(traceback.format_list(theirs) + traceback.format_exception_only(problem))

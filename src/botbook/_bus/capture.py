@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from botbook._errors import NotSupported
-from botbook.actions import Action, Native, Send, Sent
+from botbook.actions import Action, Ask, History, Native, Send, Sent
 from botbook.events import Event
 
 __all__ = [
@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+#: What stands for the gateway in errors, and why it can do so little.
+REPLAY: Final = "replay"
+_ALONE: Final = "A replay has no gateway: only what would be sent is kept."
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +124,19 @@ class Capture:
         """Open a streamed answer that is kept at its end."""
         return CapturedAnswer(self)
 
-    def take(self, action: Action) -> Sent:
-        """Keep an action."""
-        self.deeds.append(deed_of(action))
+    def take(self, action: Action, *, reply: bool = False) -> Sent:
+        """Keep an action.
+
+        Args:
+            action: What was to be put on the wire.
+            reply: It answers the event that is handled.
+
+        Raises:
+            NotSupported: It asks for an answer, which nobody could give.
+        """
+        if isinstance(action, Ask | History):
+            raise NotSupported(type(action).__name__.lower(), REPLAY, hint=_ALONE)
+        self.deeds.append(deed_of(action, reply=reply))
         return Sent(message_id=f"replay-{len(self.deeds)}")
 
     async def _noted(self, call: str, text: str, **rest: Any) -> Sent:
@@ -211,7 +225,7 @@ class CapturedBot:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotSupported(name, "replay", hint="A replay has no gateway: only what would be sent is kept.")
+        raise NotSupported(name, REPLAY, hint=_ALONE)
 
     def __repr__(self) -> str:
         return f"<captured {self.name or 'bot'}>"
