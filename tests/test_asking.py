@@ -47,6 +47,13 @@ async def one(store):
         yield made
 
 
+@pytest.fixture
+async def far(store):
+    """A place behind a port."""
+    async with agent_place("loopback", store) as made:
+        yield made
+
+
 async def failing(work):
     """The error of an answer, and the seconds until it came."""
     began = time.monotonic()
@@ -83,8 +90,8 @@ async def test_an_answer_streams_in_and_every_frame_is_a_row(place):
         assert (str(asked), place.asked()) == (asked.text, ["What is a retention curve?"])
 
 
-async def test_awaiting_gives_the_same_answer_and_may_be_done_twice(place):
-    async with place.bot() as bot:
+async def test_awaiting_gives_the_same_answer_and_may_be_done_twice(one):
+    async with one.bot() as bot:
         asked = bot.ask("Hello")
         assert await asked is asked
         assert await asked is asked
@@ -158,8 +165,8 @@ async def test_the_share_of_work_done(one, given, share):
 # ---------------------------------------------------------------------------- failures
 
 
-async def test_a_failure_keeps_what_had_arrived(place):
-    async with place.bot() as bot:
+async def test_a_failure_keeps_what_had_arrived(one):
+    async with one.bot() as bot:
         error, _ = await failing(bot.ask("boom"))
         assert (error.code, error.answer.text) == ("LLM_UNAVAILABLE", "I will try. ")
         assert error.answer.error == "LLM_UNAVAILABLE: the model does not answer"
@@ -179,19 +186,19 @@ async def test_error_codes(one, code):
         assert "the model is busy" in error.answer.error
 
 
-async def test_frames_that_are_unknown_or_malformed_do_no_harm(place):
-    async with place.bot() as bot:
+async def test_frames_that_are_unknown_or_malformed_do_no_harm(one):
+    async with one.bot() as bot:
         asked = bot.ask("slowly please")
         await until(lambda: asked.text)
-        place.raw('{"type": "AGENT_EVENT_NEW", "x": 1}')
-        place.fault("poison")
+        one.raw('{"type": "AGENT_EVENT_NEW", "x": 1}')
+        one.fault("poison")
         assert len((await asked).text) > 20
         assert "AGENT_EVENT_NEW" in list(asked.events["text"])
         assert (bot.status().malformed, bot.status().reconnects) == (6, 0)
 
 
-async def test_a_second_question_is_refused_while_the_first_is_answered(place):
-    async with place.bot() as bot:
+async def test_a_second_question_is_refused_while_the_first_is_answered(one):
+    async with one.bot() as bot:
         first = bot.ask("slowly please")
         await until(lambda: first.text)
         with pytest.raises(AgentBusy, match="answering already") as caught:
@@ -199,7 +206,7 @@ async def test_a_second_question_is_refused_while_the_first_is_answered(place):
         assert caught.value.answer.question == "me too"
         assert caught.value.answer.error.startswith("BUSY: ")
         assert (await first).error == ""
-        assert place.asked() == ["slowly please"]
+        assert one.asked() == ["slowly please"]
 
 
 async def test_a_chat_that_another_client_has(place):
@@ -224,11 +231,11 @@ async def test_other_gateways_have_no_chats_of_their_own(store):
 
 
 @pytest.mark.parametrize("kind", ["rst", "fin", "graceful", "close"])
-async def test_a_link_that_ends_in_mid_answer_fails_it_at_once_and_comes_back(place, kind):
-    async with place.bot() as bot:
+async def test_a_link_that_ends_in_mid_answer_fails_it_at_once_and_comes_back(far, kind):
+    async with far.bot() as bot:
         asked = bot.ask("slowly please")
         await until(lambda: len(asked.text) > 10)
-        place.fault(kind)
+        far.fault(kind)
         error, seconds = await failing(asked)
         assert seconds < 1
         assert error.code == ("GRACEFUL_DISCONNECT" if kind == "graceful" else "ConnectionLost")
@@ -269,8 +276,8 @@ async def test_a_question_waits_for_a_link_that_is_down_but_not_for_ever(store):
         await bot.stop()
 
 
-async def test_a_bot_that_stops_ends_its_answers(place):
-    bot = await place.bot().start()
+async def test_a_bot_that_stops_ends_its_answers(one):
+    bot = await one.bot().start()
     asked = bot.ask("slowly please")
     await until(lambda: asked.text)
     await bot.stop()
@@ -282,9 +289,9 @@ async def test_a_bot_that_stops_ends_its_answers(place):
 # ---------------------------------------------------------------------------- left-overs
 
 
-async def test_what_nobody_asked_for_is_a_row_and_part_of_no_answer(place):
-    async with place.bot() as bot:
-        place.say("by the way")
+async def test_what_nobody_asked_for_is_a_row_and_part_of_no_answer(one):
+    async with one.bot() as bot:
+        one.say("by the way")
         await until(lambda: "by the way" in list(bot.events()["text"]))
         asked = await bot.ask("Hello")
         assert "by the way" not in asked.text
@@ -323,9 +330,9 @@ async def test_leaving_by_an_error_and_by_closing(one):
         assert "word" not in (await bot.ask("Hello")).text
 
 
-async def test_the_rest_of_an_endless_answer_is_cut_off_when_the_next_question_comes(place):
-    async with place.bot() as bot:
-        place.fault("endless")
+async def test_the_rest_of_an_endless_answer_is_cut_off_when_the_next_question_comes(one):
+    async with one.bot() as bot:
+        one.fault("endless")
         asked = bot.ask("go on")
         await until(lambda: asked.text)
         await asked.stop()
@@ -340,9 +347,9 @@ async def test_the_rest_of_an_endless_answer_is_cut_off_when_the_next_question_c
 # ---------------------------------------------------------------------------- time
 
 
-async def test_an_answer_that_never_ends(place):
-    async with place.bot() as bot:
-        place.fault("endless")
+async def test_an_answer_that_never_ends(one):
+    async with one.bot() as bot:
+        one.fault("endless")
         error, seconds = await failing(bot.ask("go on", timeout=0.4))
         assert error.code == "DeadlineExceeded"
         assert "longer than 0.4 s" in str(error)
@@ -352,9 +359,9 @@ async def test_an_answer_that_never_ends(place):
         assert "and so on" not in answer.text
 
 
-async def test_silence(place):
-    async with place.bot() as bot:
-        place.fault("silent")
+async def test_silence(one):
+    async with one.bot() as bot:
+        one.fault("silent")
         error, seconds = await failing(bot.ask("Hello?", silence=0.3))
         assert "silence for 0.3 s" in error.answer.error
         assert 0.2 < seconds < 2
@@ -410,8 +417,8 @@ async def test_a_disk_that_takes_nothing_does_not_hold_up_who_waits():
 # ---------------------------------------------------------------------------- cancelling
 
 
-async def test_cancelling_the_task(place):
-    async with place.bot() as bot:
+async def test_cancelling_the_task(one):
+    async with one.bot() as bot:
         for way in ("loop", "await"):
             asked = bot.ask("a long story")
 
@@ -495,8 +502,8 @@ async def test_chats_run_side_by_side_each_in_order(place):
         assert place.sockets == 13
 
 
-async def test_one_chat_that_ends_leaves_the_others_alone(place):
-    async with place.bot() as bot:
+async def test_one_chat_that_ends_leaves_the_others_alone(one):
+    async with one.bot() as bot:
         first, second = bot.ask("slowly please", chat="1"), bot.ask("slowly please", chat="2")
         await until(lambda: first.text and second.text)
         await io_loop().call(bot._connection.lines._chats["1"].link.renew("test"))

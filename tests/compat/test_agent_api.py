@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from botbook._errors import AgentBusy, AnswerError, DeadlineExceeded, HandshakeError, StoreError
 from botbook.compat import agent as face
 from botbook.compat.agent import (
     OM,
@@ -30,6 +31,7 @@ from botbook.compat.agent import (
     MsgStatus,
     ServerMessage,
 )
+from botbook.compat.agent.errors import translated
 from botbook.wire.agent_frames import STATUS, encode
 from tests.agent_rig import agent_place, until
 
@@ -366,6 +368,28 @@ async def test_connecting_fails(place, fault, options, code):
     await api.connect()  # the next try goes well
     await api.connect()
     await api.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HandshakeError("UNEXPECTED_MSG_TYPE: the first frame is not text"), "UNEXPECTED_MSG_TYPE"),
+        (HandshakeError("it refuses: 500", status=500), "CONNECTION_ERROR"),
+        (DeadlineExceeded("the peer was not ready within 5 s"), "TIMEOUT"),
+        (AnswerError("the answer was stopped", code="cancelled"), "CANCELLED"),
+        (AnswerError("the answer failed: ConnectionLost: gone", code="ConnectionLost"), "CONNECTION_ERROR"),
+        (AnswerError("the answer failed: X: y", code="X"), "X"),
+        (StoreError("no disk"), "CONNECTION_ERROR"),
+    ],
+)
+def test_the_codes_of_the_sdk(error, code):
+    made = translated(error)
+    assert (made.code, isinstance(made, AgentException)) == (code, True)
+
+
+@pytest.mark.parametrize("error", [AgentBusy("busy"), HandshakeError("no", status=403)])
+def test_busy(error):
+    assert isinstance(translated(error), AgentBusyException)
 
 
 async def test_nobody_is_there_and_nobody_is_connected(place):
