@@ -40,9 +40,7 @@ def lazy_events(store: Store, *, engine: Engine = "auto", raw: bool = False, **a
         ConfigError: DuckDB was asked for and is not installed.
         StoreError: The journal cannot be read.
     """
-    wanted = filters(now=store.now, **asked)
-    if wanted.limit is not None:
-        raise CommandError("lazy events take no limit", hint="Leave it out; write .limit(n) or .head(n).")
+    wanted = _wanted(store, asked)
     duckdb = None if engine == "arrow" else _duckdb(needed=engine == "duckdb")
     dataset = _dataset(store, wanted, raw=raw)
     if duckdb is None:
@@ -59,13 +57,20 @@ def stream(store: Store, *, raw: bool, **asked: Unpack[Asked]) -> Iterator[pa.Re
     """
     import pyarrow as pa
 
-    dataset = _dataset(store, filters(now=store.now, **asked), raw=raw)
+    dataset = _dataset(store, _wanted(store, asked), raw=raw)
     try:
         yield from dataset.to_batches(
             batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=1, use_threads=True
         )
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"the archive of {store.path} is damaged: {error}") from None
+
+
+def _wanted(store: Store, asked: Asked) -> Filters:
+    wanted = filters(now=store.now, **asked)
+    if wanted.limit is not None:
+        raise CommandError("there is no limit here", hint="Narrow the events by since, until, type or bot.")
+    return wanted
 
 
 def _dataset(store: Store, wanted: Filters, *, raw: bool) -> ds.Dataset:
