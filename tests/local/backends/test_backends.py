@@ -268,6 +268,17 @@ async def test_the_network_can_be_switched_on(each) -> None:
     server.close()
 
 
+async def test_a_session_that_is_full_says_so_and_harms_no_other(backend: NativeBackend) -> None:
+    cell = await backend.open(plan(pids_limit=12))
+    for _ in range(3):
+        with contextlib.suppress(SandboxError):
+            await run(cell, "for n in $(seq 40); do sleep 50 & done")
+    with pytest.raises(SandboxError, match="no room for another process"):
+        await run(cell, "true")
+    assert (await run(await backend.open(plan("other")), "echo up")).stdout.data == b"up\n"
+    await cell.close()
+
+
 async def test_a_killed_launcher_is_started_again(backend: NativeBackend) -> None:
     cell = await backend.open(plan())
     backend._keeper.kill()

@@ -42,7 +42,8 @@ def main(plan: dict[str, Any], command: dict[str, Any], fds: list[int], parent: 
     _close_others(fds)
     kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWNS)
     life, hold = os.pipe2(os.O_CLOEXEC)
-    inner = os.fork()
+    if (inner := fork(fds[3])) < 0:
+        os._exit(1)
     if not inner:
         os.close(hold)
         try:
@@ -55,6 +56,19 @@ def main(plan: dict[str, Any], command: dict[str, Any], fds: list[int], parent: 
         os.close(fd)
     os.waitpid(inner, 0)  # returns when the whole namespace is empty; only then the status pipe closes
     os._exit(0)
+
+
+def fork(status: int) -> int:
+    """As the system's; -1, and a word to the runtime, where earlier commands have taken every place.
+
+    Args:
+        status: The status pipe.
+    """
+    try:
+        return os.fork()
+    except OSError as error:
+        os.write(status, f"Ethe session has no room for another process ({error.strerror})\n".encode())
+        return -1
 
 
 def _die_with(parent: int) -> None:
@@ -95,7 +109,9 @@ def _first_process(plan: dict[str, Any], command: dict[str, Any], fds: list[int]
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, pass_on)
-    if not (child := os.fork()):
+    if (child := fork(status)) < 0:
+        os._exit(1)
+    if not child:
         _become(command, fds)
     for fd in (*fds[:3], *fds[4:], life):
         os.close(fd)

@@ -171,7 +171,9 @@ class Session:
         return True
 
     def _run(self, command: dict[str, Any], fds: list[int]) -> None:
-        if not (pid := os.fork()):
+        if (pid := nest.fork(fds[3])) < 0:
+            return
+        if not pid:
             parent = os.getppid()
             signal.set_wakeup_fd(-1)
             self._sock.close()
