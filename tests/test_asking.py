@@ -16,6 +16,7 @@ from botbook._clock import SYSTEM, FakeClock
 from botbook._errors import (
     AgentBusy,
     AnswerError,
+    ConnectionLost,
     HandshakeError,
     LocalProtocolError,
     NotSupported,
@@ -286,6 +287,16 @@ async def test_a_bot_that_stops_ends_its_answers(one):
     assert error.answer.text
 
 
+async def test_a_bot_that_stops_while_a_chat_is_being_opened(far):
+    bot = await far.bot().start()
+    asked = bot.ask("x", chat="9")
+    await bot.stop()
+    with pytest.raises(ConnectionLost, match="stopped"):
+        await asked
+    await until(lambda: far.sockets == 0)
+    assert far.asked() == []
+
+
 # ---------------------------------------------------------------------------- left-overs
 
 
@@ -312,6 +323,18 @@ async def test_leaving_the_loop_stops_the_answer_and_the_next_one_is_clean(place
         stopped = stopped[(stopped["reply_to"] == first.reply_to) & (stopped["error"] != "")]
         assert list(stopped["error"]) == ["cancelled: stopped by the caller"]
         assert bot.status().reconnects == 0
+
+
+async def test_a_question_that_is_stopped_before_it_could_be_asked(far):
+    async with far.bot() as bot:
+        asked = bot.ask("never mind", chat="9")
+        await asked.stop()
+        await until(lambda: far.sockets == 2)
+        assert (await bot.ask("Hello", chat="9")).text
+        assert far.asked() == ["Hello"]
+        assert len(rows_of(bot, asked)) == 0
+        with pytest.raises(AnswerError, match="stopped"):
+            await asked
 
 
 async def test_leaving_by_an_error_and_by_closing(one):

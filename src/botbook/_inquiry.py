@@ -56,6 +56,8 @@ class Inquiry:
         line: Line | None = None
         try:
             line = await self._connection.lines.get(chat)
+            if asked.done:  # it was stopped before it could be asked
+                return
             self._questions.add(asked, line)
             await self._connection.say(
                 Ask(id=asked.id, text=asked.question, attachments=attachments), line=line
@@ -82,4 +84,5 @@ class Inquiry:
             line.wire.send(Abandon(id=new_id(), ask_id=asked.id), at=self._clock.now())
         error = AnswerError("the answer was stopped", answer=asked, code="cancelled")
         asked.refuse(error, self._clock.monotonic())
-        self._questions.end(asked, "cancelled: stopped by the caller")
+        if line is not None:
+            self._questions.end(asked, "cancelled: stopped by the caller")

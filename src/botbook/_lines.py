@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from botbook._clock import Clock
-from botbook._errors import DeadlineExceeded, NotSupported
+from botbook._errors import ConnectionLost, DeadlineExceeded, NotSupported
 from botbook._net.link import Link, LinkState
 from botbook.wire.contract import Wire
 
@@ -78,6 +78,7 @@ class Lines:
         self._chats: dict[str, Line] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._stopped = False
         first.alone = open_chat is not None
 
     @property
@@ -115,6 +116,9 @@ class Lines:
                 line = self._open_chat(chat)
                 line.alone = True
                 await line.link.start()
+                if self._stopped:
+                    await line.link.stop()
+                    raise ConnectionLost(1001, "the bot was stopped")
                 self._chats[chat] = line
                 self._sweep()
             return line
@@ -155,7 +159,8 @@ class Lines:
                     await line.link.stop()
 
     async def stop(self) -> None:
-        """End every line."""
+        """End every line, those too that are being opened."""
+        self._stopped = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
