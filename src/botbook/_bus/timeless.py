@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import heapq
+import itertools
 import selectors
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 __all__ = ["TimelessLoop"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+#: What `asyncio.sleep` schedules. Any other timer is a limit: something else is waited for.
+_SLEEP: Final = "_set_result_unless_cancelled"
+#: Before a limit is reached by a jump, what is waited for has so long to come, in real seconds,
+GRACE: Final = 0.1
+#: and after so many limits at which nothing came, it has no time at all.
+_GRACES: Final = 50
+
 
 class TimelessLoop(asyncio.SelectorEventLoop):
     """Runs as fast as it can; an hour's sleep takes no time.
 
     Its clock stands still while code runs, and moves only by what is slept. While work is under way
-    outside, in a thread or on a socket, it waits as any loop does.
+    outside, in a thread or on a socket, it waits as any loop does. What another loop works on it
+    cannot know of; so it waits a moment before it lets a limit pass.
     """
 
     def __init__(self) -> None:
         self._now = 0.0
         self._outside = 0
+        self._order = itertools.count()
+        self._sleeps: list[tuple[float, int, asyncio.TimerHandle]] = []
         super().__init__(_Skipping(self))
 
     def time(self) -> float:
@@ -34,6 +47,27 @@ class TimelessLoop(asyncio.SelectorEventLoop):
     def skip(self, seconds: float) -> None:
         """Move the clock on, in seconds."""
         self._now += seconds
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As any loop does; sleeps are remembered."""
+        handle = super().call_at(when, callback, *args, context=context)
+        if getattr(callback, "__name__", "") == _SLEEP:
+            heapq.heappush(self._sleeps, (when, next(self._order), handle))
+        return handle
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether anything sleeps."""
+        sleeps = self._sleeps
+        while sleeps and (sleeps[0][2].cancelled() or sleeps[0][0] < self._now):
+            heapq.heappop(sleeps)
+        return bool(sleeps)
 
     @property
     def waits(self) -> bool:
@@ -57,6 +91,7 @@ class _Skipping(selectors.DefaultSelector):
     def __init__(self, loop: TimelessLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._graces = _GRACES
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         # One file stands for the loop itself, which others wake it by.
@@ -66,6 +101,11 @@ class _Skipping(selectors.DefaultSelector):
             self._loop.skip(time.monotonic() - began)
             return found
         found = super().select(0)
+        if found or timeout <= 0:
+            return found
+        if self._graces and not self._loop.sleeps:
+            found = super().select(min(timeout, GRACE))
+            self._graces = _GRACES if found else self._graces - 1
         if not found:
-            self._loop.skip(max(0.0, timeout))
+            self._loop.skip(timeout)
         return found
