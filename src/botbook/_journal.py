@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botbook._clock import Clock
 from botbook._data.frames import LiveFrame
+from botbook._data.lazy import Engine, lazy_events
 from botbook._data.record import Recorder
 from botbook._data.store import Store
 from botbook._errors import DeadlineExceeded, StoreError
@@ -86,6 +87,10 @@ class Journal:
     def frame(self, **filters: Any) -> pd.DataFrame:
         """The journal and the live tail as one frame."""
         return self._frame.events(**filters)
+
+    def lazy(self, engine: Engine, **filters: Any) -> Any:
+        """The same, left where it is."""
+        return lazy_events(self.store, engine=engine, **filters)
 
     async def wait(self, type: str, *, count: int, timeout: float) -> list[Event]:
         """The next `count` events of a type or pattern that no earlier call has returned.

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
+from botbook._data.erase import Forgotten
 from botbook._data.filters import Filters
 from botbook._data.importing import Tally, read_file, readable
 from botbook._data.schema import batch_to_rows, micros, row_to_event
@@ -17,7 +18,7 @@ from botbook._data.store import Store
 from botbook._errors import CommandError, StoreError
 from botbook.events import Event
 
-__all__ = ["Loaded", "Source", "load_file"]
+__all__ = ["Loaded", "Source", "forget_user", "load_file"]
 
 Source = Literal["auto", "table", "topical"]
 
@@ -97,6 +98,23 @@ def load_file(
         problem=tally.problem,
         notes=tuple(tally.notes),
     )
+
+
+def forget_user(store: Store, who: str) -> Forgotten:
+    """Erase a user.
+
+    Args:
+        store: The journal.
+        who: ``user:ID``.
+
+    Raises:
+        CommandError: It is no such address.
+        StoreError: See `Store.forget`.
+    """
+    kind, _, ident = who.partition(":")
+    if kind != "user" or not ident:
+        raise CommandError(f"{who!r} is no user", hint="Write user:ID, as in the column user_id.")
+    return store.forget(ident)
 
 
 def _is_topical(path: Path) -> bool:

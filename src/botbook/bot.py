@@ -18,12 +18,17 @@ from botbook._bus.own import exec_event
 from botbook._clock import SYSTEM, Clock
 from botbook._config import Settings, settings
 from botbook._connection import Connection, Row, Status
+from botbook._data.archive import Archived
+from botbook._data.erase import Forgotten
+from botbook._data.exporting import Exported, export_events
+from botbook._data.lazy import Engine
 from botbook._errors import BotInterrupted, NotSupported
 from botbook._handling import Handling, Registration
 from botbook._inquiry import Inquiry
 from botbook._net.loop import handler_loop
 from botbook._speaking import Speaking, new_id
 from botbook._tables import error_table, handler_table, history_table, interrupted_table
+from botbook._transfer import Loaded, forget_user, load_file
 from botbook.actions import HistoryItem, Send, Sent
 from botbook.events import Event
 
@@ -379,8 +384,9 @@ class AsyncBot:
         bot: str | None = None,
         limit: int | None = None,
         raw: bool = False,
-    ) -> pd.DataFrame:
-        """The journal and the live tail as one frame, in the order of arrival.
+        lazy: bool | Engine = False,
+    ) -> Any:
+        """The journal, its archive and the live tail as one frame, in the order of arrival.
 
         Args:
             type: A type, or a pattern such as ``message.*``.
@@ -389,11 +395,18 @@ class AsyncBot:
             bot: Only this connection; default all that share the journal.
             limit: Only the newest so many.
             raw: Add the column ``raw``: the frame as it came, JSON text.
+            lazy: Leave the events on the disk: a DuckDB relation, which metrics take too, or without
+                DuckDB a `pyarrow.dataset.Dataset`; ``"duckdb"`` or ``"arrow"`` for one of them.
 
         Returns:
-            The columns of `Event`, in order; a copy that is yours.
+            A pandas frame with the columns of `Event`, in order; a copy that is yours.
+
+        Warns:
+            LargeFrame: It takes more than a quarter of the free memory.
         """
         filters = {"type": type, "since": since, "until": until, "bot": bot, "limit": limit, "raw": raw}
+        if lazy:
+            return self._connection.journal.lazy("auto" if lazy is True else lazy, **filters)
         return self._connection.journal.frame(**filters)
 
     async def wait(
@@ -421,7 +434,7 @@ class AsyncBot:
         """
         waiting = self._connection.journal.wait(type, count=count, timeout=timeout)
         found = await self._on_io(waiting)
-        frame = self.events(type=type, bot=self.name)
+        frame: pd.DataFrame = self.events(type=type, bot=self.name)
         return frame[frame["event_id"].isin([event.event_id for event in found])].reset_index(drop=True)
 
     def audit(self, row: Mapping[str, Any]) -> None:
@@ -445,6 +458,28 @@ class AsyncBot:
             StoreError: The file cannot be written.
         """
         self._connection.journal.record(path)
+
+    # What is kept
+
+    async def archive(self, *, before: str | datetime = "30d") -> Archived:
+        """Move events that arrived before a time into Parquet files; see `Store.archive`."""
+        return await asyncio.to_thread(self._connection.journal.store.archive, before=before)
+
+    async def discard(self, *, before: str | datetime) -> int:
+        """Delete archived files with nothing younger than a time; returns how many events are gone."""
+        return await asyncio.to_thread(self._connection.journal.store.discard, before=before)
+
+    async def export(self, path: str | os.PathLike[str], **options: Any) -> Exported:
+        """Write events to a file: Parquet, CSV, JSON lines or Delta; see `export_events` for the options."""
+        return await asyncio.to_thread(export_events, self._connection.journal.store, path, **options)
+
+    async def load(self, path: str | os.PathLike[str], **options: Any) -> Loaded:
+        """Bring the events of a file into the journal; no handler runs; see `load_file` for the options."""
+        return await asyncio.to_thread(load_file, self._connection.journal.store, path, **options)
+
+    async def forget(self, who: str) -> Forgotten:
+        """Erase a user, ``user:ID``, from journal, archive and handler records; see `erase.forget`."""
+        return await asyncio.to_thread(forget_user, self._connection.journal.store, who)
 
 
 class _Actor:
@@ -559,7 +594,7 @@ class Bot:
         """See `AsyncBot.interrupted`."""
         return self.aio.interrupted()
 
-    def events(self, **filters: Any) -> pd.DataFrame:
+    def events(self, **filters: Any) -> Any:
         """See `AsyncBot.events`."""
         return self.aio.events(**filters)
 
@@ -570,6 +605,26 @@ class Bot:
     def record(self, path: str | os.PathLike[str] | None) -> None:
         """See `AsyncBot.record`."""
         self.aio.record(path)
+
+    def archive(self, *, before: str | datetime = "30d") -> Archived:
+        """See `AsyncBot.archive`."""
+        return self._run(self.aio.archive(before=before))
+
+    def discard(self, *, before: str | datetime) -> int:
+        """See `AsyncBot.discard`."""
+        return self._run(self.aio.discard(before=before))
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Exported:
+        """See `AsyncBot.export`."""
+        return self._run(self.aio.export(path, **options))
+
+    def load(self, path: str | os.PathLike[str], **options: Any) -> Loaded:
+        """See `AsyncBot.load`."""
+        return self._run(self.aio.load(path, **options))
+
+    def forget(self, who: str) -> Forgotten:
+        """See `AsyncBot.forget`."""
+        return self._run(self.aio.forget(who))
 
     def send_native(self, body: Any, *, to: str = "", acknowledged: bool = False) -> Sent:
         """See `AsyncBot.send_native`."""

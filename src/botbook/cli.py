@@ -1,4 +1,5 @@
-"""The command line: ``botbook demo``, ``sim``, ``box``, ``report``, ``doctor``."""
+"""The command line: ``botbook demo``, ``sim``, ``box``, ``report``, ``export``, ``import``, ``archive``,
+``forget``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -14,12 +15,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from botbook._config import is_loopback
 from botbook._errors import BotbookError, CommandError, ConfigError, HandlerError
+
+if TYPE_CHECKING:
+    from botbook._data.store import Store
 
 __all__ = ["main"]
 
@@ -73,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     sim.add_argument("--for", type=float, dest="seconds", help="stop after so many seconds")
     _box_options(_verb(verbs, "box", _box, "serve a sandbox and print where, as a line of JSON"))
     _report_options(_verb(verbs, "report", _report, "write everything about a journal as one page"))
+    _data_options(verbs)
     _verb(verbs, "doctor", _doctor, "check this machine, and say how to mend what is wrong")
     return parser
 
@@ -109,6 +115,95 @@ def _report_options(report: Any) -> None:
     )
 
 
+# -- export, import, archive, forget --------------------------------------------------------------
+
+
+def _data_options(verbs: Any) -> None:
+    export = _verb(verbs, "export", _export, "write the events of a journal to a file")
+    export.add_argument("path", type=Path, help="the file: .parquet, .csv or .jsonl")
+    export.add_argument("--format", choices=("parquet", "csv", "jsonl", "delta"), help="default by the name")
+    for name, text in (
+        ("type", "only this type, or a pattern such as message.*"),
+        ("since", "only since: 30m, 2h, 7d ago"),
+        ("bot", "only this connection"),
+    ):
+        export.add_argument(f"--{name}", help=text)
+    export.add_argument("--frames", action="store_true", help="with the frames as they came")
+    export.add_argument("--anonymous", action="store_true", help="hashes for ids; no names, frames, texts")
+    export.add_argument("--texts", action="store_true", help="keep texts where --anonymous drops them")
+    load = _verb(verbs, "import", _import, "bring the events of a file into a journal")
+    load.add_argument("path", type=Path, help="JSON lines, CSV, Parquet, LangBot's export or Topical-Chat")
+    load.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS", help="a column's name")
+    load.add_argument("--bot", default="", help="for rows that do not say; default the file's name")
+    load.add_argument("--days", type=float, default=28.0, help="Topical-Chat: days of its made-up clock")
+    load.add_argument("--seed", type=int, default=0, help="Topical-Chat: of that clock")
+    archive = _verb(verbs, "archive", _archive, "move old events of a journal into Parquet files beside it")
+    archive.add_argument("--before", default="30d", help="what arrived longer ago; default %(default)s")
+    archive.add_argument("--drop", help="also delete archived events older than this, for ever")
+    forget = _verb(verbs, "forget", _forget, "erase a user from a journal")
+    forget.add_argument("who", metavar="user:ID", help="whom; there is no way back")
+    for verb in (export, load, archive, forget):
+        verb.add_argument("--store", type=Path, help="the journal; default that of this folder")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from botbook._data.exporting import export_events
+    from botbook._notebook.data_verbs import written
+
+    with _store(options.store) as store:
+        told = export_events(
+            store,
+            options.path,
+            format=options.format,
+            raw=options.frames,
+            anonymize=options.anonymous,
+            texts=options.texts,
+            type=options.type,
+            since=options.since,
+            bot=options.bot,
+        )
+    return _say(written(told))
+
+
+def _import(options: argparse.Namespace) -> int:
+    from botbook._notebook.data_verbs import loaded
+    from botbook._transfer import load_file
+
+    pairs = [text.partition("=") for text in options.map]
+    if wrong := [ours for ours, sign, theirs in pairs if not (ours and sign and theirs)]:
+        raise CommandError(f"--map {wrong[0]} maps nothing", hint="Write --map text=message.")
+    columns = {ours: theirs for ours, _, theirs in pairs}
+    with _store(options.store, made=True) as store:
+        told = load_file(
+            store, options.path, columns=columns, bot=options.bot, days=options.days, seed=options.seed
+        )
+    return _say(loaded(told))
+
+
+def _archive(options: argparse.Namespace) -> int:
+    from botbook._notebook.data_verbs import moved
+
+    with _store(options.store) as store:
+        told = store.archive(before=options.before)
+        dropped = store.discard(before=options.drop) if options.drop else 0
+    return _say(moved(told, dropped))
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from botbook._notebook.data_verbs import erased
+    from botbook._transfer import forget_user
+
+    with _store(options.store) as store:
+        told = forget_user(store, options.who)
+    _say(erased(told))
+    return 0 if told.complete else 1
+
+
+def _say(sentences: Sequence[str]) -> int:
+    print("\n".join(filter(None, sentences)))
+    return 0
+
+
 # -- report ---------------------------------------------------------------------------------------
 
 
@@ -134,15 +229,22 @@ def _report(options: argparse.Namespace) -> int:
 
 def _journal(path: Path | None) -> Any:
     """All events of a journal that is there already."""
+    with _store(path) as store:
+        return store.read()
+
+
+@contextmanager
+def _store(path: Path | None, *, made: bool = False) -> Iterator[Store]:
+    """A journal; one that is there already, unless it may be made."""
     from botbook._data.place import journal_path
     from botbook._data.store import Store
 
     found = journal_path(path)
-    if not found.is_file():
+    if not made and not found.is_file():
         raise ConfigError(f"there is no journal {found}", hint="Name one with --store, or connect a bot.")
     store = Store(found)
     try:
-        return store.read()
+        yield store
     finally:
         store.close()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from botbook._notebook.box_commands import BOX_COMMANDS
+from botbook._notebook.data_commands import DATA_COMMANDS
 from botbook._notebook.words import (
     CellCommand,
     Command,
@@ -289,6 +290,7 @@ COMMANDS: Final[tuple[type[Command], ...]] = (
     Plot,
     Dashboard,
     Record,
+    *DATA_COMMANDS,
     SimSay,
     SimFault,
     SimLog,

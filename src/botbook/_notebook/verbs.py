@@ -17,6 +17,7 @@ from botbook._notebook.args import help_text
 from botbook._notebook.box_verbs import BOX_ACTIONS
 from botbook._notebook.cells import lent
 from botbook._notebook.commands import Command
+from botbook._notebook.data_verbs import DATA_ACTIONS
 from botbook._notebook.desk import Desk
 from botbook._notebook.handed import download_links, workspace
 from botbook._notebook.nest import nest_on
@@ -353,4 +354,5 @@ ACTIONS: Final[dict[type[Command], Callable[[Desk, Any], Outcome]]] = {
     commands.NestOn: _nest,
     commands.Doctor: _doctor,
     **BOX_ACTIONS,
+    **DATA_ACTIONS,
 }
