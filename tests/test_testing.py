@@ -290,3 +290,21 @@ def test_no_notebook(tmp_path, text):
         testing.notebook_handlers(path)
     with pytest.raises(ConfigError, match="no notebook"):
         testing.notebook_handlers(tmp_path / "missing.ipynb")
+
+
+# ---------------------------------------------------------------------------- the pages
+
+
+@pytest.mark.parametrize("page", ["handlers.md", "routing.md", "replay.md"])
+def test_the_pages_run(page, capsys):
+    """The examples of a page, one after the other, and what it says that they print."""
+    text = (NOTEBOOKS.parent / "docs" / page).read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": "page"}
+    blocks = text.split("```")[1::2]
+    for block in blocks:
+        kind, _, code = block.partition("\n")
+        if kind == "python":
+            exec(compile(code, page, "exec"), names)
+        else:
+            assert (kind, capsys.readouterr().out.strip()) == ("text", code.strip())
+    assert any(block.startswith("python") for block in blocks)

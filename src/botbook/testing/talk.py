@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from botbook._bus.capture import Deed
 from botbook._bus.handler import Handler
 from botbook._bus.rehearsal import Outcome, Rehearsal
-from botbook._bus.replay import PATIENCE, Record, replay
+from botbook._bus.replay import PATIENCE, Record, Replay
+from botbook._bus.replay import replay as run_replay
 from botbook._data.record import event_from_line
 from botbook._errors import HandlerError
 from botbook.events import CANCEL, DISLIKE, LIKE, USER, Event, from_json
 from botbook.messages import At, MessageChain, Plain
 
-__all__ = ["Conversation", "Turn", "conversation"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Conversation", "Turn", "conversation", "replay"]
 
 #: When a conversation begins, and how long it takes until the user speaks again, in seconds.
 START: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -193,7 +197,7 @@ class Conversation:
         """
         if not isinstance(event, Event):
             event = from_json(event, received_at=self.now)
-        run = replay([event], self._handlers, stage=self._stage, **self._options)
+        run = run_replay([event], self._handlers, stage=self._stage, **self._options)
         self._stage = run.stage
         turn = Turn(event=event, outcomes=tuple(row.outcome for row in run.rows))
         self.turns.append(turn)
@@ -294,6 +298,36 @@ def conversation(*handlers: Any, **options: Any) -> Conversation:
         HandlerError: A handler asks for what no event has.
     """
     return Conversation(*handlers, **options)
+
+
+def replay(
+    recorded: str | os.PathLike[str] | Iterable[Event],
+    *handlers: Any,
+    pattern: str = "message.received",
+    watch: Callable[[Replay], None] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Play recorded events through one or more handlers; nothing is sent.
+
+    Args:
+        recorded: A record file, or its events, oldest first.
+        *handlers: Functions, or what `notebook_handlers` found. One is held against the record, the
+            first of several against the second and the rest against the first.
+        pattern: What the functions among them are for.
+        watch: Called some ten times a second with ``done`` and ``total`` on what it gets.
+        **options: ``seed``, ``extra``, ``patience``, ``stands_for``, as for `Replay`.
+
+    Returns:
+        One row for each event and handler: event_id, handler, replies, actions, error, seconds, changed.
+
+    Raises:
+        StoreError: The file is no record.
+        HandlerError: A handler asks for what no event has.
+        KeyboardInterrupt: The stop button.
+    """
+    rows = _events(recorded) if isinstance(recorded, str | os.PathLike) else list(recorded)
+    made = [_handler(one, pattern) for one in handlers]
+    return run_replay(rows, made, record=Record(rows), watch=watch, **options).frame()
 
 
 def _handler(one: Any, pattern: str) -> Handler:
