@@ -198,7 +198,7 @@ def test_histograms_hold_every_session_once(rows):
 def test_a_session_that_is_open_is_left_out_and_said():
     made = metrics.conversation_length(arrow([ask(0, event_id="a"), end(30)]))
     assert [(r["n"], r["open"]) for r in made.to_pylist()] == [(0, 1)], "30 minutes are not over yet"
-    assert metrics.facts(made).notes == ("1 open sessions left out",)
+    assert metrics.facts(made).notes == ("1 open session left out",)
     made = metrics.conversation_length(arrow([ask(0, event_id="a"), end(31)]))
     assert [(r["n"], r["length_p50_s"]) for r in made.to_pylist()] == [(1, 0.0)]
 

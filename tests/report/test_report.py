@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import pandas as pd
 import polars as pl
 import pytest
 
-from botbook import metrics, report
+from botbook import metrics, plots, report
 from botbook._errors import ConfigError
+from botbook.metrics._frame import prepare
 from tests.metrics.reference import arrow, row
 from tests.plots.test_plots import journal
 
@@ -88,6 +91,29 @@ def same(shown: str, value) -> bool:
     if isinstance(value, float):
         return math.isclose(float(shown), value, rel_tol=1e-5)
     return shown == str(value)
+
+
+@pytest.mark.parametrize("metric", sorted(set(metrics.__all__) & set(plots.__all__)))
+def test_a_frame_that_is_read_once_gives_the_same(frame, metric):
+    """Also for what the first one left behind, by groups, and as of a time."""
+    read_once = prepare(frame)
+    measure = getattr(metrics, metric)
+    ways = [{}, {}, {"as_of": START + timedelta(hours=30)}]
+    ways += [{"by": "bot"}] if "by" in inspect.signature(measure).parameters else []
+    for options in ways:
+        made, again = measure(arrow(journal()), **options), measure(read_once, **options)
+        pd.testing.assert_frame_equal(again.to_pandas(), made.to_pandas())
+        assert metrics.facts(again) == metrics.facts(made)
+
+
+def test_what_is_read_once_still_names_the_column_that_is_missing(frame):
+    read_once = prepare(frame.drop(columns="role").assign(shop="north"))
+    with pytest.raises(ConfigError, match="volume needs a column 'role'"):
+        metrics.volume(read_once)
+    with pytest.raises(ConfigError, match="tokens needs a column 'model'"):
+        metrics.tokens(prepare(frame), prices={})
+    groups = metrics.like_rate(prepare(frame.assign(shop="north")), by="shop")
+    assert groups["shop"].to_pylist() == ["north"]
 
 
 @pytest.mark.parametrize("metric", PLAIN)

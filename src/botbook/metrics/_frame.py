@@ -6,10 +6,10 @@ whoever made the frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import narwhals as nw
 import numpy as np
@@ -19,6 +19,7 @@ from botbook._errors import ConfigError
 from botbook.metrics._columns import Columns
 from botbook.metrics._facts import Facts, Gap, attach
 from botbook.metrics._gaps import find_gaps, merged
+from botbook.metrics._prepared import Prepared
 from botbook.metrics._time import (
     MOST_DRAWN,
     Buckets,
@@ -39,18 +40,25 @@ __all__ = [
     "codes",
     "freq_for",
     "micros_of",
+    "prepare",
     "read",
     "where",
     "without_echoes",
 ]
 
 Strings = str | Sequence[str]
+T = TypeVar("T")
 
 #: What counts as a message; edits change the text and not the count (bots.md 3b).
 MESSAGES: Final = ("message.received", "message.sent")
 EDIT: Final = "message.edited"
 #: Read whenever they are there: they tell rows apart.
 IDENTITY: Final = ("event_id", "type", "gateway", "bot", "chat_id", "message_id", "role")
+#: All that any metric reads of its own accord.
+READ: Final = (
+    *IDENTITY, "user_id", "user_name", "chat_type", "reply_to", "text", "error", "tokens", "model",
+    "fallback", "feedback_id", "feedback_type", "feedback_reasons", "recovered", "latency_s",
+)  # fmt: skip
 #: Column → who makes it, where that is not `bot.events()`.
 MAKERS: Final = {"model": "the gateway's monitoring", "cost": "you, from a price list"}
 TIMES: Final = ("at", "received_at")
@@ -72,6 +80,7 @@ class Rows:
         facts: What a figure must say.
         kind: The frame's kind, for the way back.
         dropped: Duplicates of each gateway and bot.
+        shared: What other metrics of the same frame have computed, or None.
     """
 
     table: nw.DataFrame[Any]
@@ -82,6 +91,21 @@ class Rows:
     facts: Facts
     kind: str
     dropped: Mapping[tuple[str, str], int]
+    shared: Prepared | None = None
+
+    def once(self, *key: Any, make: Callable[[Rows], T]) -> T:
+        """What `make` gives, or gave to another metric of the same frame.
+
+        Args:
+            *key: Its name and all that it depends on.
+            make: Gets these rows, perhaps with more columns.
+        """
+        if self.shared is None:
+            return make(self)
+        if key not in self.shared.made:
+            self.shared.made[key] = make(replace(self, table=self.shared.rows.table))
+        found: T = self.shared.made[key]
+        return found
 
     def only(self, *conditions: nw.Expr) -> nw.DataFrame[Any]:
         """The rows for which all conditions hold."""
@@ -89,8 +113,7 @@ class Rows:
 
     def messages(self, *, echoes: bool = False) -> nw.DataFrame[Any]:
         """One row a message: a sent one and its echo from the gateway are one (bots.md 3b)."""
-        rows = self.only(nw.col("type").is_in(MESSAGES))
-        return rows if echoes else without_echoes(rows)
+        return self.once("messages", echoes, make=lambda rows: _messages(rows, echoes=echoes))
 
     def buckets(self) -> Buckets | None:
         """The buckets from the first row to `as_of`; None without rows."""
@@ -145,6 +168,11 @@ class Rows:
         return attach(_native(columns.table(), self.kind), made)
 
 
+def _messages(rows: Rows, *, echoes: bool) -> nw.DataFrame[Any]:
+    found = rows.only(nw.col("type").is_in(MESSAGES))
+    return found if echoes else without_echoes(found)
+
+
 def read(
     frame: Any,
     *,
@@ -175,6 +203,14 @@ def read(
     zone, freq = zone_named(tz), freq_named(freq)
     by = _groupable(by)
     asked = _asked_for(as_of)
+    if isinstance(frame, Prepared):
+        wanted = _wanted(metric, frame.names, ["type", *needs, *by], [*IDENTITY, *wants])
+        if asked is None and set(wanted) <= set(frame.rows.table.columns):
+            made = replace(frame.rows.facts, metric=metric, tz=tz, freq=freq, by=by)
+            table = frame.rows.table.select("order", "at_us", *wanted)
+            again: Rows = replace(frame.rows, table=table, zone=zone, by=by, facts=made, shared=frame)
+            return again
+        frame = frame.source
     source, kind = _opened(frame)
     known = source.collect_schema().names()
     wanted = _wanted(metric, known, ["type", "at", *needs, *by], [*IDENTITY, "received_at", *wants])
@@ -212,6 +248,16 @@ def read(
         kind=kind,
         dropped=_dropped(before, table),
     )
+
+
+def prepare(frame: Any) -> Prepared:
+    """Read a frame once for many metrics; give what comes back in its place.
+
+    Raises:
+        ConfigError: As `read`.
+    """
+    source = arrow(frame)
+    return Prepared(source=source, rows=read(source, metric="", wants=READ), names=tuple(source.column_names))
 
 
 def without_echoes(messages: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
@@ -353,7 +399,7 @@ def _collected(source: nw.LazyFrame[Any]) -> pa.Table:
         ) from None
 
 
-def _wanted(metric: str, known: list[str], needs: list[str], wants: list[str]) -> list[str]:
+def _wanted(metric: str, known: Sequence[str], needs: list[str], wants: list[str]) -> list[str]:
     for name in needs:
         if name not in known:
             maker = MAKERS.get(name, "`bot.events()`")

@@ -91,6 +91,10 @@ def fold(rows: Rows) -> list[Rating]:
 
     A click without an id belongs to its user and answer.
     """
+    return list(rows.once("ratings", rows.by, make=_fold))
+
+
+def _fold(rows: Rows) -> list[Rating]:
     clicks = rows.only(
         nw.col("type") == "feedback.received", nw.col("feedback_type").is_in([LIKE, DISLIKE, CANCEL])
     )

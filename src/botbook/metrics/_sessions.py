@@ -58,6 +58,10 @@ def find_sessions(rows: Rows, *, idle: float) -> Sessions:
         rows: With the columns of `find_turns`.
         idle: In seconds.
     """
+    return rows.once("sessions", idle, make=lambda rows: _find_sessions(rows, idle))
+
+
+def _find_sessions(rows: Rows, idle: float) -> Sessions:
     turns = find_turns(rows, idle=idle)
     whole = np.asarray(turns.talk["type"].to_numpy() != DELTA, dtype=bool)
     talk = where(turns.talk, whole)

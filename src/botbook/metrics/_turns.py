@@ -89,6 +89,10 @@ def find_turns(rows: Rows, *, idle: float = IDLE_S) -> Turns:
         rows: With the columns `PAIRING` and `SHARPER`.
         idle: Longest silence within a turn, in seconds.
     """
+    return rows.once("turns", idle, make=lambda rows: _find_turns(rows, idle))
+
+
+def _find_turns(rows: Rows, idle: float) -> Turns:
     talk = talk_of(rows)
     at, chat = micros_of(talk), micros_of(talk, "chat")
     user = np.asarray(talk["role"].to_numpy() == "user", dtype=bool)

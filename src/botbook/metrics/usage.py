@@ -252,7 +252,7 @@ def error_rate(
         as_of=as_of,
     )
     turns = find_turns(rows, idle=positive("idle", idle))
-    troubles, loose = _troubles(rows, turns)
+    troubles, loose = rows.once("troubles", idle, make=lambda rows: _troubles(rows, turns))
     failed = np.zeros(len(turns.answered), dtype=bool)
     failed[[turn for turn, _, _ in troubles]] = True
     handled = turns.answered | failed

@@ -13,7 +13,7 @@ import narwhals as nw
 from botbook import metrics
 from botbook._errors import ConfigError
 from botbook.metrics import Facts, facts, freq_for
-from botbook.metrics._frame import arrow
+from botbook.metrics._frame import arrow, prepare
 from botbook.plots._words import many, seconds
 from botbook.report._values import Panel, Report, Section, Tile
 
@@ -64,13 +64,13 @@ def build(
     every = nw.from_native(arrow(frame), eager_only=True)
     whole = _picked(every, {name: value for name, value in wanted.items() if value is not None})
     events = _between(whole, since, until)
-    kept = _between(whole, None, until)
     step = freq or freq_for(events)
     made = _Measured(events, tz=tz)
+    kept = _Measured(_between(whole, None, until), tz=tz) if since else made
     broad = freq or _broad(made)
     sections = (
         Section(title="Volume", panels=_volume(made, step)),
-        Section(title="People", panels=_people(made, _Measured(kept, tz=tz), step)),
+        Section(title="People", panels=_people(made, kept, step)),
         Section(title="Latency", panels=_latency(made, broad)),
         Section(title="Conversations", panels=_conversations(made)),
         Section(title="Feedback", panels=_feedback(made)),
@@ -92,6 +92,7 @@ class _Measured:
 
     def __init__(self, events: Any, *, tz: str) -> None:
         self.events = events
+        self._prepared = prepare(events)
         self._tz = tz
         self._known: dict[tuple[Any, ...], Any] = {}
 
@@ -99,7 +100,7 @@ class _Measured:
         """A metric by name."""
         key = (name, *sorted(options.items()))
         if key not in self._known:
-            self._known[key] = getattr(metrics, name)(self.events, tz=self._tz, **options)
+            self._known[key] = getattr(metrics, name)(self._prepared, tz=self._tz, **options)
         return self._known[key]
 
     def row(self, name: str, **options: Any) -> dict[str, Any]:
