@@ -123,6 +123,8 @@ class Settings:
         speed: Sim: how many times faster than life.
         seed: Sim: the world's random seed.
         handler_timeout: Longest run of a handler, in seconds.
+        archive_days: Events move into the archive when they are so many days old; 0: never by themselves.
+        keep_days: Archived events are deleted when they are so many days old; 0: never.
     """
 
     gateway: str
@@ -142,6 +144,8 @@ class Settings:
     speed: float = 1.0
     seed: int = 0
     handler_timeout: float = 60.0
+    archive_days: float = 30.0
+    keep_days: float = 0.0
 
 
 def is_loopback(host: str) -> bool:
@@ -287,7 +291,8 @@ def _from_keyring(profile: str, key: str) -> str | None:
 
 
 def _typed(made: Settings) -> Settings:
-    for name, kinds in (("speed", (int, float)), ("handler_timeout", (int, float)), ("seed", (int,))):
+    numbers = dict.fromkeys(("speed", "handler_timeout", "archive_days", "keep_days"), (int, float))
+    for name, kinds in {**numbers, "seed": (int,)}.items():
         value = getattr(made, name)
         if isinstance(value, bool) or not isinstance(value, kinds) or value < 0:
             raise ConfigError(f"{name} is {value!r}, which is no such number")

@@ -171,7 +171,13 @@ class Connection:
         """
         made = self.made
         self._journal = await asyncio.to_thread(
-            Journal, self._store, gateway=made.gateway, bot=made.name, clock=self.clock
+            Journal,
+            self._store,
+            gateway=made.gateway,
+            bot=made.name,
+            clock=self.clock,
+            archive_days=made.archive_days,
+            keep_days=made.keep_days,
         )
         self._journal.watch(self._on_disk)
         self._gaps = GapRepair(

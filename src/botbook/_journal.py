@@ -12,6 +12,7 @@ from botbook._data.frames import LiveFrame
 from botbook._data.lazy import Engine, lazy_events
 from botbook._data.record import Recorder
 from botbook._data.store import Store
+from botbook._data.upkeep import Upkeep
 from botbook._errors import DeadlineExceeded, StoreError
 from botbook.events import Event
 
@@ -36,6 +37,8 @@ class Journal:
         gateway: Whose events these are.
         bot: Of which connection.
         clock: Time.
+        archive_days: Archive what is so many days old; 0: nothing.
+        keep_days: Delete archived events that are so many days old; 0: nothing.
 
     Attributes:
         store: The durable half.
@@ -45,13 +48,23 @@ class Journal:
         StoreError: The file cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, *, gateway: str, bot: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        *,
+        gateway: str,
+        bot: str,
+        clock: Clock,
+        archive_days: float = 0.0,
+        keep_days: float = 0.0,
+    ) -> None:
         self._gateway = gateway
         self._bot = bot
         self._clock = clock
         self.trouble: StoreError | None = None
         self.store = Store(path, on_trouble=self._on_trouble)
         self._frame = LiveFrame(self.store)
+        self._upkeep = Upkeep(self.store, archive_days=archive_days, keep_days=keep_days)
         self._watches: tuple[Watch, ...] = ()
         self._recorder: Recorder | None = None
         self._began = self.store.head() - 1
@@ -153,4 +166,5 @@ class Journal:
     def close(self) -> None:
         """Write what waits, and close the files."""
         self.record(None)
+        self._upkeep.close()
         self.store.close()

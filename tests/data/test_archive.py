@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from botbook._data import archive as sealing
+from botbook._data import shelf
 from botbook._data.archive import archive, discard
 from botbook._data.database import open_writer
 from botbook._data.frames import LiveFrame
@@ -365,3 +366,22 @@ def test_steps_stay_short(store, keep, make):
         step.run(slow)
     connection.close()
     assert max(asked) <= 200
+
+
+def test_a_segment_that_was_replaced_while_it_is_read(store, keep, make, monkeypatch):
+    """A reader with the manifest of before asks again; only a file that should be there is damaged."""
+    keep(make(0, 30))
+    seal(store, 10)
+    read = shelf.read_segment
+    replaced = []
+
+    def late(folder, segment, **options):
+        if not replaced:
+            replaced.append(discard(store.path, before=START + timedelta(seconds=10)))
+        return read(folder, segment, **options)
+
+    monkeypatch.setattr(shelf, "read_segment", late)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ids(store) == [f"e{n}" for n in range(10, 30)]
+    assert replaced == [10]

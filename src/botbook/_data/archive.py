@@ -69,6 +69,7 @@ def archive(
     before: datetime,
     now: datetime,
     segment_rows: int = GROUP_ROWS,
+    least: int = 1,
     sleep: Callable[[float], None] = time.sleep,
     gate: AbstractContextManager[Any] | None = None,
 ) -> Archived:
@@ -82,6 +83,7 @@ def archive(
         before: By `received_at`.
         now: The wall clock.
         segment_rows: Most rows of one file.
+        least: Leave everything as it is where there are fewer rows to move.
         sleep: Waits between steps.
         gate: Held while the journal is locked: this process's writer waits for it without polling.
 
@@ -95,6 +97,8 @@ def archive(
         step = _Steps(connection, sleep, gate or nullcontext())
         _clear(step, now)
         last = _last_before(connection, micros(before))
+        if last - _sealed(connection) < least:
+            last = 0
         while (first := _sealed(connection)) < last:
             made += _seal(step, folder, first, last, segment_rows, now)
             _clear(step, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -131,11 +132,19 @@ class Store:
 
     # The archive
 
-    def archive(self, *, before: Moment = "30d") -> Archived:
+    def archive(
+        self,
+        *,
+        before: Moment = "30d",
+        least: int = 1,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Archived:
         """Move events that arrived before a time into Parquet segments; others may write meanwhile.
 
         Args:
             before: A time with zone, or an age such as ``30d``.
+            least: Do nothing where there are fewer.
+            sleep: Rests between steps, so that others can write.
 
         Raises:
             CommandError: It is no time.
@@ -144,7 +153,9 @@ class Store:
         """
         moment = time_of(before, now=self.now)
         self.flush()
-        return archive(self.path, before=moment, now=self.now(), gate=self._writer.gate)
+        return archive(
+            self.path, before=moment, now=self.now(), least=least, sleep=sleep, gate=self._writer.gate
+        )
 
     def discard(self, *, before: Moment) -> int:
         """Delete the segments that hold nothing younger than a time; returns how many events are gone."""
