@@ -16,7 +16,7 @@ import pytest
 
 from botbook._errors import SandboxError
 from botbook._local import backends, box_server
-from botbook._local.backends import bubblewrap, layout, native, native_cell
+from botbook._local.backends import directories, layout, native, native_cell
 from botbook._local.backends.base import PROTECTIONS, CellPlan, Command
 from botbook._local.backends.native import NativeBackend
 from botbook._local.backends.unsafe import UnsafeBackend
@@ -222,7 +222,7 @@ async def test_many_sessions_at_once(each) -> None:
 def test_what_a_killed_runtime_left_is_removed(tmp_path: Path) -> None:
     for name in ("botbook-bwrap-999999999-x", f"botbook-bwrap-{os.getpid()}-x", "botbook-bwrap-x", "other"):
         (tmp_path / name).mkdir()
-    bubblewrap._sweep(str(tmp_path))
+    directories.sweep(str(tmp_path), "botbook-bwrap-")
     left = sorted(one.name for one in tmp_path.iterdir())
     assert left == [f"botbook-bwrap-{os.getpid()}-x", "botbook-bwrap-x", "other"]
 

@@ -11,6 +11,7 @@ from botbook._local.backends.base import Backend, Report
 from botbook._local.backends.bubblewrap import BubblewrapBackend
 from botbook._local.backends.container import DockerBackend, PodmanBackend
 from botbook._local.backends.native import NativeBackend
+from botbook._local.backends.nsjail import NsjailBackend
 from botbook._local.backends.unsafe import UnsafeBackend
 
 __all__ = ["BACKENDS", "choose", "doctor", "probe_best"]
@@ -19,6 +20,7 @@ __all__ = ["BACKENDS", "choose", "doctor", "probe_best"]
 BACKENDS: Final[dict[str, Callable[[], Backend]]] = {
     "native": NativeBackend,
     "bubblewrap": BubblewrapBackend,
+    "nsjail": NsjailBackend,
     "docker": DockerBackend,
     "podman": PodmanBackend,
 }

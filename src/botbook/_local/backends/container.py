@@ -25,13 +25,6 @@ _LABEL: Final = "botbook.box"
 _UID: Final = 1000
 _PROBE_SECONDS: Final = 10.0
 _RUN_SECONDS: Final = 60.0
-#: Takes the variables out of BOTBOOK_0, BOTBOOK_1, …, so that neither their values stand on a command line
-#: nor their names mean anything to the engine's own program; then becomes the command.
-_BECOME: Final = (
-    'n=0; while eval "one=\\${BOTBOOK_$n-}"; [ -n "$one" ]; do '
-    'unset "BOTBOOK_$n"; export "$one"; n=$((n+1)); done; '
-    'unset n one; mkdir -p "$0"; cd "$0" && exec "$@"'
-)
 #: The container's first process: sleeps, and buries whatever is left behind.
 _IDLE: Final = 'trap "exit 0" TERM; while :; do sleep 3600 & wait "$!"; done'
 #: Ends whatever still carries the mark of a run.
@@ -221,7 +214,7 @@ class ContainerCell:
         mark = secrets.token_hex(8)
         usual = {"HOME": layout.HOME, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
         inside = {**usual, **command.env, "BOTBOOK_RUN": mark}
-        handed = {f"BOTBOOK_{at}": f"{key}={value}" for at, (key, value) in enumerate(inside.items())}
+        handed = layout.handed(inside)
         flags = [part for name in handed for part in ("--env", name)]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -232,7 +225,7 @@ class ContainerCell:
                 self.id,
                 "/bin/sh",
                 "-c",
-                _BECOME,
+                layout.BECOME,
                 command.cwd,
                 *command.argv,
                 stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,

@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["HOME", "WRITABLE", "cpu_set", "environment", "etc_files", "interpreter", "resolver", "system"]
+__all__ = [
+    "BECOME",
+    "HOME",
+    "WRITABLE",
+    "cpu_set",
+    "environment",
+    "etc_files",
+    "handed",
+    "interpreter",
+    "resolver",
+    "system",
+]
 
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 _ETC: Final = (
@@ -27,6 +38,13 @@ _ETC: Final = (
 )
 _PREFIX_PARTS: Final = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share", "ssl")
 HOME: Final = "/home/box"
+#: Takes the variables out of BOTBOOK_0, BOTBOOK_1, …, so that neither their values stand on a command line
+#: nor their names mean anything to the helper's own program; then becomes the command.
+BECOME: Final = (
+    'n=0; while eval "one=\\${BOTBOOK_$n-}"; [ -n "$one" ]; do '
+    'unset "BOTBOOK_$n"; export "$one"; n=$((n+1)); done; '
+    'unset n one; mkdir -p "$0"; cd "$0" && exec "$@"'
+)
 #: Places that can always be written, besides the workspace.
 WRITABLE: Final = ("/tmp", "/var/tmp", "/run", HOME, "/dev/shm")
 
@@ -89,6 +107,11 @@ def environment(binds: Sequence[dict[str, Any]]) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def handed(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables as `BECOME` takes them."""
+    return {f"BOTBOOK_{at}": f"{key}={value}" for at, (key, value) in enumerate(env.items())}
 
 
 def cpu_set(cpus: float, turn: int) -> list[int]:
