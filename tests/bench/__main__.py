@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -151,12 +152,25 @@ def load_ext(count):
     print(f"\n%load_ext botbook: {median(figures) * 1000:.0f} ms (median of {count})")
 
 
+def box(peers):
+    """The sandbox: beside a bare bwrap and the vendor's runtimes, as far as they are there."""
+    if not shutil.which("bwrap"):
+        print("\nSandbox: bwrap is not installed, so botbook stands alone")
+    if not peers:
+        print("\nSandbox: no real runtime is named (--box 0.7.18=ws://…), so none is measured")
+    print("\nSandbox (ms)", flush=True)
+    done = subprocess.run([sys.executable, "-m", "tests.bench.box", *peers], timeout=600)
+    if done.returncode:
+        raise SystemExit("box: it failed, see above")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--box", action="append", default=[], metavar="NAME=URL", help="a real Box runtime")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument(
-        "--only", choices=["queued", "burst", "imports", "reconnects", "frame", "load"], default=None
+        "--only", choices=["queued", "burst", "imports", "reconnects", "frame", "load", "box"], default=None
     )
     given = parser.parse_args()
     cases = {
@@ -166,6 +180,7 @@ def main():
         "reconnects": reconnects,
         "frame": frame,
         "load": lambda: load_ext(2 * given.rounds),
+        "box": lambda: box(given.box),
     }
     for name, case in cases.items():
         if given.only in (None, name):
