@@ -488,6 +488,7 @@ OWN = {
     "a connection": Event(
         event_id="c1", type="connection.opened", at=NOON, received_at=NOON, gateway="miti", bot="m"
     ),
+    "reasons without a rating": message("x", feedback_reasons=("1", "2")),
     "recovered": message("old", recovered=True, user_name="Ann"),
     "nobody": message("", user=""),
     "an edit": message("better", type="message.edited"),

@@ -19,7 +19,7 @@ from botbook._connection import Connection, Row
 from botbook._data.store import Mark
 from botbook._errors import NotSupported
 from botbook._net.loop import Lag, handler_loop
-from botbook.actions import Action, Native, Send
+from botbook.actions import Action, Native, PlatformCall, Send
 from botbook.events import Actor, Event
 
 __all__ = ["Handling", "Registration"]
@@ -174,7 +174,8 @@ class Handling:
                 return await self._bot.send(to, text, markdown=markdown)
             case Native(body=body, to=to):
                 return await self._bot.send_native(body, to=to)
-        raise NotSupported(type(action).__name__, self._connection.made.gateway)
+        call = action.api if isinstance(action, PlatformCall) else type(action).__name__.lower()
+        raise NotSupported(call, self._connection.made.gateway)
 
     async def _waiting_in_journal(self, event: Event, after_seq: int, limit: int) -> list[Row]:
         return await asyncio.to_thread(

@@ -6,12 +6,15 @@ repeat from a second wish.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from botbook._errors import LocalProtocolError, NotSupported
 
 __all__ = [
+    "PLATFORM_API",
     "Abandon",
     "Action",
     "AnswerCompleted",
@@ -23,6 +26,7 @@ __all__ = [
     "HistoryItem",
     "Native",
     "NotSupported",
+    "PlatformCall",
     "Run",
     "Send",
     "Sent",
@@ -84,6 +88,66 @@ class Native(Action):
 
     body: Any
     to: str = ""
+
+
+_CHAT: Final = ("chat_type", "chat_id")
+_MEMBER: Final = ("group_id", "user_id")
+#: LangBot's platform API (protocols/langbot.md 8): of each call the parameters that it needs, and those
+#: that it may have.
+PLATFORM_API: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "send_message": (("target_type", "target_id", "message"), ()),
+    "reply_message": (("message",), ("quote_origin",)),
+    "edit_message": ((*_CHAT, "message_id", "new_content"), ()),
+    "delete_message": ((*_CHAT, "message_id"), ()),
+    "forward_message": (("from_chat_type", "from_chat_id", "message_id", "to_chat_type", "to_chat_id"), ()),
+    "get_message": ((*_CHAT, "message_id"), ()),
+    "get_group_info": (("group_id",), ()),
+    "get_group_list": ((), ()),
+    "get_group_member_list": (("group_id",), ()),
+    "get_group_member_info": (_MEMBER, ()),
+    "set_group_name": (("group_id", "name"), ()),
+    "mute_member": (_MEMBER, ("duration",)),
+    "unmute_member": (_MEMBER, ()),
+    "kick_member": (_MEMBER, ()),
+    "leave_group": (("group_id",), ()),
+    "get_user_info": (("user_id",), ()),
+    "get_friend_list": ((), ()),
+    "approve_friend_request": (("request_id",), ("approve", "remark")),
+    "approve_group_invite": (("request_id",), ("approve",)),
+    "upload_file": (("file_data", "filename"), ()),
+    "get_file_url": (("file_id",), ()),
+    "call_platform_api": (("action",), ("params",)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformCall(Action):
+    """A call of LangBot's platform API, for gateways that can.
+
+    Attributes:
+        api: One of `PLATFORM_API`; ``call_platform_api`` passes on what only one platform knows.
+        params: Its parameters by name.
+
+    Raises:
+        LocalProtocolError: There is no such call, or its parameters are others.
+    """
+
+    api: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.api not in PLATFORM_API:
+            near = difflib.get_close_matches(self.api, PLATFORM_API, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(PLATFORM_API)}."
+            raise LocalProtocolError(f"there is no call {self.api!r}", hint=hint)
+        needed, possible = PLATFORM_API[self.api]
+        missing = [name for name in needed if name not in self.params]
+        unknown = sorted(self.params.keys() - {*needed, *possible})
+        if missing or unknown:
+            wrong = f"needs {', '.join(missing)}" if missing else f"takes no {', '.join(map(str, unknown))}"
+            raise LocalProtocolError(
+                f"{self.api} {wrong}", hint=f"Its parameters: {', '.join((*needed, *possible)) or 'none'}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

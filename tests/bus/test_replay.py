@@ -22,7 +22,7 @@ from botbook._bus.handler import Handler, condition
 from botbook._bus.replay import Record, Replay, Said, replay
 from botbook._bus.timeless import TimelessLoop
 from botbook._errors import HandlerError, NotSupported
-from botbook.actions import Abandon, Ask, History, Native, Send
+from botbook.actions import Abandon, Ask, History, Native, PlatformCall, Send
 from botbook.messages import At, MessageChain, Plain
 from tests.samples import NOON, message
 
@@ -210,6 +210,8 @@ def test_other_actions_by_their_fields():
     capture = Capture()
     capture.take(Abandon(id="1", ask_id="a"))
     assert capture.deeds[0].to_json() == {"call": "abandon", "text": "", "ask_id": "a"}
+    capture.take(PlatformCall(id="1", api="leave_group", params={"group_id": 1}))
+    assert capture.deeds.pop().to_json() == {"call": "leave_group", "text": "", "params": {"group_id": 1}}
     assert json.loads(deeds_json(capture.deeds)) == [{"call": "abandon", "text": "", "ask_id": "a"}]
     assert deeds_json([]) == ""
 

@@ -13,6 +13,7 @@ from botbook._bus.replay import Record, replay
 from botbook._data.record import event_from_line
 from botbook._data.store import Store
 from botbook._errors import NotSupported
+from botbook.actions import Native, PlatformCall, Send
 from tests.samples import message
 
 ANSWERS = 12
@@ -113,3 +114,27 @@ async def test_a_bot_that_a_handler_reaches_by_a_way_of_its_own_sends_nothing(tm
         assert [deed["call"] for deed in row.now.actions] == ["send", "send_native"]
         assert bot.sim.log() == log
         assert list(bot.events(type="message.*")["type"]) == []
+
+
+async def test_what_a_live_handler_gives_back_goes_out(tmp_path):
+    native = {"msg_type": "text", "content": {"text": "by hand"}}
+
+    async def answers(event):
+        return [
+            f"you said {event.text}",
+            Send(id="1", to="user:bo", text="look"),
+            Native(id="2", body=native, to="user:bo"),
+        ]
+
+    def wishes(event):
+        return PlatformCall(id="3", api="leave_group", params={"group_id": "g"})
+
+    async with AsyncBot("sim", scenario="quiet", store=tmp_path / "journal.sqlite") as bot:
+        bot.on("message.received", answers)
+        bot.on("message.received", wishes)
+        bot.sim.say("ann", "hi")
+        sent = await bot.wait("message.sent", count=2, timeout=5)
+        failed = await bot.wait("handler.failed", timeout=5)
+        assert list(sent["text"]) == ["you said hi", "look"]
+        assert "leave_group" in failed["error"][0]
+        assert [row for row in bot.sim.log() if "by hand" in json.dumps(row)]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from botbook._errors import NotSupported
-from botbook.actions import Action, Ask, History, Native, Send, Sent
+from botbook.actions import Action, Ask, History, Native, PlatformCall, Send, Sent
 from botbook.events import Event
 
 __all__ = [
@@ -74,6 +74,8 @@ def deed_of(action: Action, *, reply: bool = False) -> Deed:
             return _deed("send", action.text, to=action.to, markdown=action.markdown)
         case Native():
             return _deed("send_native", "", to=action.to, body=action.body)
+        case PlatformCall():
+            return _deed(action.api, "", params=dict(action.params))
     assert is_dataclass(action)
     rest = {f.name: getattr(action, f.name) for f in fields(action) if f.name not in ("id", "text")}
     return _deed(type(action).__name__.lower(), getattr(action, "text", ""), **rest)
