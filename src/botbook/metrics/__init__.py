@@ -8,7 +8,7 @@ are those of bots.md 3; docs/metrics.md lists them with every column.
 from __future__ import annotations
 
 from botbook.metrics._facts import Facts, Gap, attach, facts
-from botbook.metrics._frame import freq_for
+from botbook.metrics._kinds import freq_for
 from botbook.metrics.contrast import compare, terms
 from botbook.metrics.links import connection_health
 from botbook.metrics.people import active_users, retention, user_growth

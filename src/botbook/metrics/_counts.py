@@ -8,7 +8,7 @@ from typing import Any
 import narwhals as nw
 
 from botbook.metrics._columns import Columns
-from botbook.metrics._frame import micros_of
+from botbook.metrics._kinds import micros_of
 from botbook.metrics._statistics import rate, wilson
 from botbook.metrics._time import Buckets, Ints
 

@@ -8,7 +8,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from botbook.metrics._frame import Rows, micros_of, where
+from botbook.metrics._frame import Rows
+from botbook.metrics._kinds import micros_of, where
 from botbook.metrics._time import MICROS, NEVER, Ints
 from botbook.metrics._turns import DELTA, Flags, Turns, find_turns
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 import narwhals as nw
 import numpy as np
 
-from botbook.metrics._frame import MESSAGES, Rows, codes, micros_of, without_echoes
+from botbook.metrics._frame import MESSAGES, Rows, without_echoes
+from botbook.metrics._kinds import codes, micros_of
 from botbook.metrics._time import MICROS, NEVER, Ints
 
 __all__ = ["IDLE_S", "PAIRING", "Turns", "find_turns", "grouped", "talk_of"]

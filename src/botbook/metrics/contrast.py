@@ -16,7 +16,8 @@ from botbook._errors import ConfigError
 from botbook.events import DISLIKE, LIKE
 from botbook.metrics._columns import Columns
 from botbook.metrics._contrast import Contrast, Sample, contrast_of_percentile, contrast_of_shares, holm
-from botbook.metrics._frame import Rows, codes, read
+from botbook.metrics._frame import Rows, read
+from botbook.metrics._kinds import codes
 from botbook.metrics._ratings import WANTS, fold
 from botbook.metrics._statistics import NAN
 from botbook.metrics._time import MICROS, positive

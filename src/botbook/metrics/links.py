@@ -9,7 +9,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from botbook.metrics._frame import Rows, micros_of, read
+from botbook.metrics._frame import Rows, read
+from botbook.metrics._kinds import micros_of
 from botbook.metrics._statistics import NAN, rate
 from botbook.metrics._time import MICROS, Buckets, micros
 

@@ -12,7 +12,8 @@ import numpy as np
 from botbook._errors import ConfigError
 from botbook.metrics._columns import Columns
 from botbook.metrics._counts import spread_groups, tally
-from botbook.metrics._frame import MESSAGES, Rows, Strings, codes, micros_of, read, where
+from botbook.metrics._frame import MESSAGES, Rows, Strings, read
+from botbook.metrics._kinds import codes, micros_of, where
 from botbook.metrics._statistics import NAN, rate, wilson
 from botbook.metrics._time import MICROS, NEVER, Buckets, Ints, buckets, freq_named
 

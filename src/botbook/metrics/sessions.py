@@ -15,7 +15,8 @@ import numpy as np
 from botbook._errors import ConfigError
 from botbook.metrics._columns import Columns
 from botbook.metrics._counts import cells_of, rates, spread_groups
-from botbook.metrics._frame import Rows, Strings, codes, micros_of, read
+from botbook.metrics._frame import Rows, Strings, read
+from botbook.metrics._kinds import codes, micros_of
 from botbook.metrics._sessions import Sessions, find_sessions
 from botbook.metrics._statistics import percentiles
 from botbook.metrics._time import MICROS, NEVER, positive

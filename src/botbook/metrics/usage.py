@@ -12,7 +12,8 @@ import numpy as np
 from botbook._errors import ConfigError
 from botbook.metrics._columns import Columns
 from botbook.metrics._counts import cells_of, rates, spread_groups, tally
-from botbook.metrics._frame import MESSAGES, Rows, Strings, codes, micros_of, read
+from botbook.metrics._frame import MESSAGES, Rows, Strings, read
+from botbook.metrics._kinds import codes, micros_of
 from botbook.metrics._statistics import NAN, rate
 from botbook.metrics._time import Buckets, micros, positive
 from botbook.metrics._turns import IDLE_S, PAIRING, SHARPER, Turns, find_turns, grouped

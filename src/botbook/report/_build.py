@@ -13,7 +13,8 @@ import narwhals as nw
 from botbook import metrics
 from botbook._errors import ConfigError
 from botbook.metrics import Facts, facts, freq_for
-from botbook.metrics._frame import arrow, prepare
+from botbook.metrics._frame import prepare
+from botbook.metrics._kinds import arrow
 from botbook.plots._words import many, seconds
 from botbook.report._values import Panel, Report, Section, Tile
 
