@@ -70,3 +70,13 @@ def test_sentences():
     )
     told = Told(events=1, calls=2, user_id="u", edited=3, complete=False)
     assert "run it again" in erased(told)[1]
+
+
+def test_events_that_stay_on_the_disk(tmp_path):
+    import pyarrow.dataset as ds
+
+    with connect("sim", scenario="quiet", store=tmp_path / "j.sqlite") as bot:
+        bot.wait("connection.opened")
+        assert isinstance(bot.events(lazy="arrow"), ds.Dataset)
+        found = bot.events(lazy=True, type="connection.*").to_arrow_table()
+        assert found["type"].to_pylist() == ["connection.opened"]
