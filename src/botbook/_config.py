@@ -43,7 +43,12 @@ ENVIRONMENT: Final[dict[str, dict[str, str]]] = {
         "workspace": "BOTBOOK_LANGBOT_WORKSPACE",
         "pipeline": "BOTBOOK_LANGBOT_PIPELINE",
     },
-    "box": {"base_url": "BOTBOOK_BOX_URL", "token": "BOTBOOK_BOX_TOKEN"},
+    "box": {
+        "base_url": "BOTBOOK_BOX_URL",
+        "token": "BOTBOOK_BOX_TOKEN",
+        "instance": "BOTBOOK_BOX_INSTANCE",
+        "workspace": "BOTBOOK_BOX_WORKSPACE",
+    },
 }
 SECRETS: Final = frozenset({"app_secret", "token", "password", "api_key"})
 DEFAULT_BASE_URL: Final = {"miti": "https://www.miti.chat/chat"}
@@ -115,7 +120,8 @@ class Settings:
         api_key: LangBot: an API key, for REST.
         user: LangBot: account, when no token is given.
         password: LangBot: its password.
-        workspace: LangBot: workspace uuid.
+        workspace: LangBot: workspace uuid; Box: which tenant.
+        instance: Box: who we are to a runtime with tenants, which keeps the first name that it sees.
         pipeline: LangBot: pipeline uuid.
         chat_id: Agent: which chat; default "0".
         session_type: LangBot: ``person`` or ``group``.
@@ -137,6 +143,7 @@ class Settings:
     user: str = ""
     password: Secret | None = None
     workspace: str = ""
+    instance: str = ""
     pipeline: str = ""
     chat_id: str = "0"
     session_type: Literal["person", "group"] = "person"

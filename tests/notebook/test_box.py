@@ -214,8 +214,11 @@ def test_the_doctor_says_what_holds_and_what_does_not(book):
     assert "cannot see the machine's processes" in text
     assert {row["protection"] for row in book.shell.user_ns["r"]} >= {"files", "network", "memory"}
     row = {"backend": "b", "protection": "", "on": None, "how": "it does not tell"}
-    assert box_verbs.protection_rows([row, {**row, "protection": "files", "on": False}]) == [
-        ["b", "cannot run here", "not known", "it does not tell"],
+    assert box_verbs.protection_rows(
+        [row, {**row, "on": False}, {**row, "protection": "files", "on": False}]
+    ) == [
+        ["b", "any of it", "not known", "it does not tell"],
+        ["b", "cannot run here", "NO", "it does not tell"],
         ["b", "cannot read or write the machine's files outside the mounts", "NO", "it does not tell"],
     ]
 
@@ -260,9 +263,12 @@ def test_a_runtime_elsewhere_by_its_profile(book, tmp_path):
     try:
         (tmp_path / "profiles.toml").write_text(
             f'[lab]\ngateway = "box"\nbase_url = "{endpoint.url}"\ntoken = "{endpoint.token}"\n'
+            'instance = "me"\nworkspace = "lab"\n'
         )
         shown(book, "%%bot box --profile lab --session there\ntrue")
-        assert [one.spec.session_id for one in server.runtime.boxes._sessions.values()] == ["there"]
+        (session,) = server.runtime.boxes._sessions.values()
+        assert session.key.session == "there"
+        assert (session.key.context.instance, session.key.context.workspace) == ("me", "lab")
         assert "No session yet." in shown(book, "%bot box ls")
         assert "there" in shown(book, "%bot box ls --profile lab")
     finally:

@@ -276,8 +276,8 @@ def _text(path: str, data: bytes) -> str:
 def _doctor(desk: Desk, command: box.Doctor) -> Outcome:
     with desk.surface.waiting("Trying the sandbox") as block:
         found = desk.boxes.get(command.profile).doctor(every=command.all)
-    held = sum(row["on"] is True for row in found)
-    caption = f"{held} of {len(found)} protections are in force"
+    told = [row for row in found if row["protection"]]
+    caption = f"{sum(row['on'] for row in told)} of {len(told)} protections are in force" if told else ""
     view = render.table(
         ["backend", "what runs inside", "in force", "how"], protection_rows(found), caption=caption
     )
@@ -288,9 +288,10 @@ def protection_rows(found: list[dict[str, Any]]) -> list[list[str]]:
     """Rows of `Box.doctor` in words: backend, what is held, whether, how."""
     from botbook._local.backends.base import PROTECTIONS
 
-    words = {True: "yes", False: "NO", None: "not known"}
+    held = {True: "yes", False: "NO", None: "not known"}
+    whole = {False: "cannot run here", None: "any of it"}
     return [
-        [row["backend"], PROTECTIONS.get(row["protection"], "cannot run here"), words[row["on"]], row["how"]]
+        [row["backend"], PROTECTIONS.get(row["protection"]) or whole[row["on"]], held[row["on"]], row["how"]]
         for row in found
     ]
 

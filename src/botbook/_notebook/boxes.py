@@ -50,7 +50,13 @@ class Boxes:
             from botbook.sandbox import Box
 
             found = settings("box", profile=name)
-            self._open[name] = Box(found.base_url, found.token, audit=self._note)
+            self._open[name] = Box(
+                found.base_url,
+                found.token,
+                instance=found.instance,
+                workspace=found.workspace,
+                audit=self._note,
+            )
         return self._open[name]
 
     def sessions(self) -> list[str]:

@@ -43,6 +43,7 @@ __all__ = ["AsyncBox"]
 EMBEDDED: Final = "botbook._local.box_server:start"
 DEFAULT_SESSION: Final = "default"
 DEFAULT_TIMEOUT: Final = 30
+OURSELVES: Final = "botbook"
 #: A session of our own runtime outlives a lunch and a night, in seconds.
 A_DAY: Final = 86_400
 #: What a reply may take longer than its command, in seconds; a runtime may have to start a container.
@@ -62,8 +63,9 @@ class AsyncBox:
         url: ``ws://`` or ``wss://`` of a runtime; None takes BOTBOOK_BOX_URL or the profile ``box``, and
             starts the embedded runtime if there is neither.
         token: Its secret.
-        instance: Who we are to a tenant runtime, which keeps the first name it sees.
-        workspace: Which tenant.
+        instance: Who we are to a tenant runtime, which keeps the first name it sees; default that of the
+            settings, else ``botbook``.
+        workspace: Which tenant; default that of the settings, else ``botbook``.
         generation: Its placement generation.
         profile: Preset with locked fields and a longest timeout (protocols/box.md 6); "" for none.
         mount_roots: Embedded runtime only: directories below which sessions may mount.
@@ -85,8 +87,8 @@ class AsyncBox:
         url: str | None = None,
         token: str | Secret | None = None,
         *,
-        instance: str = "botbook",
-        workspace: str = "botbook",
+        instance: str = "",
+        workspace: str = "",
         generation: int = 1,
         profile: str = "",
         mount_roots: Sequence[str] = (),
@@ -96,10 +98,14 @@ class AsyncBox:
         audit: Callable[[dict[str, Any]], object] | None = None,
         home: LoopThread | None = None,
     ) -> None:
-        found = settings("box", base_url=url, token=token)
+        found = settings("box", base_url=url, token=token, instance=instance, workspace=workspace)
         self.url = _rpc_url(found.base_url) if found.base_url else ""
         self._token = found.token
-        self._context = Context(instance=instance, workspace=workspace, generation=generation)
+        self._context = Context(
+            instance=found.instance or OURSELVES,
+            workspace=found.workspace or OURSELVES,
+            generation=generation,
+        )
         self._profile = profile
         if profile:
             apply_profile(profile, {})
