@@ -289,6 +289,7 @@ async def test_a_bot_that_stops_ends_its_answers(one):
 
 async def test_a_bot_that_stops_while_a_chat_is_being_opened(far):
     bot = await far.bot().start()
+    far.fault("no_status")  # so that the chat is never ready
     asked = bot.ask("x", chat="9")
     await bot.stop()
     with pytest.raises(ConnectionLost, match="stopped"):
@@ -405,8 +406,8 @@ async def test_the_deadlines_by_the_clock(one):
         asked = bot.ask("go on", timeout=1e9)
         await pass_until(clock, lambda: asked.text)
         for _ in range(5):  # each piece is a sign of life
-            before = len(asked.text)
             await pass_time(clock, _asking.SILENCE - 5)
+            before = len(asked.text)
             await until(lambda before=before: len(asked.text) > before)
         assert not asked.done
 
