@@ -41,7 +41,7 @@ class Page(HTMLParser):
         given = dict(attrs)
         self.tags.append(tag)
         self.fetched += [given[key] for key in ("src", "srcset", "href") if key in given]
-        if tag == "dl":
+        if "data-name" in given:
             self.tiles[given["data-name"]] = float(given["data-number"] or "nan")
         elif tag == "figure":
             self.figures.append(SimpleNamespace(metric=given["data-metric"], alt="", rows=[]))

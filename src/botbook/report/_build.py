@@ -324,11 +324,9 @@ def _link_tile(made: _Measured) -> Tile:
     """The connection that was away longest."""
     rows = [row for row in _rows(made("connection_health")) if not math.isnan(row["connected_rate"])]
     worst = min(rows, key=lambda row: row["connected_rate"], default={})
-    detail = (
-        f"{worst['bot']}: {many(worst['gaps'], 'gap')}, the longest {seconds(worst['longest_gap_s'])}"
-        if worst
-        else ""
-    )
+    detail = f"{worst['bot']}: no gaps" if worst else ""
+    if worst.get("gaps"):
+        detail = f"{worst['bot']}: {many(worst['gaps'], 'gap')}, longest {seconds(worst['longest_gap_s'])}"
     name = "connection_health.connected_rate"
     return _tile(name, "Connected, at least", worst.get("connected_rate"), _share, detail)
 

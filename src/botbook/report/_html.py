@@ -35,9 +35,8 @@ border-bottom:1px solid var(--bb-line)}
 .botbook-report .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(11em,1fr));gap:.6em;
 margin:1em 0;padding:0}
 .botbook-report .tile{border:1px solid var(--bb-line);border-radius:.4em;padding:.5em .7em;margin:0}
-.botbook-report .tile dt{font-size:.85em;color:var(--bb-muted);font-weight:400}
-.botbook-report .tile dd{margin:0;font-size:1.5em;font-variant-numeric:tabular-nums}
-.botbook-report .tile dd+dd{font-size:.8em;color:var(--bb-muted)}
+.botbook-report .what,.botbook-report .of{font-size:.85em;color:var(--bb-muted)}
+.botbook-report .number{font-size:1.5em;font-variant-numeric:tabular-nums}
 .botbook-report .panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30em,100%),1fr));
 gap:1em}
 .botbook-report figure{margin:0;min-width:0}
@@ -110,12 +109,10 @@ def _body(report: Report, *, both: bool) -> str:
 
 
 def _tile(tile: Tile) -> str:
-    detail = f"<dd>{_text(tile.detail)}</dd>" if tile.detail else ""
     number = "" if math.isnan(tile.number) else repr(tile.number)
-    return (
-        f'<dl class="tile" data-name="{_text(tile.name)}" data-number="{number}">'
-        f"<dt>{_text(tile.title)}</dt><dd>{_text(tile.value)}</dd>{detail}</dl>"
-    )
+    parts = {"what": tile.title, "number": tile.value, "of": tile.detail}
+    lines = [f'<div class="{name}">{_text(words)}</div>' for name, words in parts.items() if words]
+    return f'<div class="tile" data-name="{_text(tile.name)}" data-number="{number}">{"".join(lines)}</div>'
 
 
 def _section(section: Section, *, both: bool) -> str:
