@@ -79,6 +79,7 @@ class Lines:
         self._opening: dict[str, asyncio.Lock] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._stopped = False
+        self._coming: set[Line] = set()
         first.alone = open_chat is not None
 
     @property
@@ -115,13 +116,19 @@ class Lines:
             if line is None or line.link.state in ("failed", "stopped"):
                 line = self._open_chat(chat)
                 line.alone = True
-                await line.link.start()
-                if self._stopped:
-                    await line.link.stop()
-                    raise ConnectionLost(1001, "the bot was stopped")
+                await self._start(line)
                 self._chats[chat] = line
                 self._sweep()
             return line
+
+    async def _start(self, line: Line) -> None:
+        if self._stopped:
+            raise ConnectionLost(1001, "the bot was stopped")
+        self._coming.add(line)
+        try:
+            await line.link.start()
+        finally:
+            self._coming.discard(line)
 
     async def _clear(self, line: Line) -> None:
         """Let an answer that was stopped run out; one that goes on and on is cut off."""
@@ -165,6 +172,6 @@ class Lines:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
-        lines = [self.first, *self._chats.values()]
+        lines = [self.first, *self._chats.values(), *self._coming]
         self._chats.clear()
         await asyncio.gather(*(line.link.stop() for line in lines))
