@@ -11,9 +11,11 @@ import nbformat
 import pytest
 
 from botbook import cli
-from botbook._errors import BotbookError
+from botbook._errors import AuthError, BotbookError
+from botbook._local import backends
 from botbook._local.backends import BACKENDS
 from botbook.sandbox import AsyncBox
+from tests.local.box_fakes import FakeBackend
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +122,35 @@ def test_sim_ends_on_a_signal(number):
 def test_sim_ends_after_its_time(capsys):
     assert cli.main(["sim", "--for", "0.1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["control"].endswith("/control")
+
+
+async def test_sim_serves_a_sandbox_on_the_same_port():
+    served = Served("--json", "--scenario", "quiet")
+    line = served.line
+    assert line["box"]["url"] == line["control"].replace("http", "ws").replace("/control", "/rpc/ws")
+    async with AsyncBox(line["box"]["url"], line["box"]["token"]) as box:
+        assert (await box.exec("echo hello")).stdout == "hello\n"
+        process = await box.start("cat")
+        await process.write_line("x")
+        assert await process.readline() == "x"
+    with pytest.raises(AuthError):
+        await AsyncBox(line["box"]["url"], "wrong-token-of-the-tests").open()
+    assert served.end() == (0, "", "")
+
+
+def test_sim_without_a_sandbox_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(backends, "BACKENDS", {"broken": lambda: FakeBackend(available=False)})
+    assert cli.main(["sim", "--for", "0.1", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "box" not in json.loads(said.out)
+    assert said.err.startswith("No sandbox: no sandbox works on this machine")
+
+
+def test_a_sandbox_ends_with_a_world_that_cannot_be_served(monkeypatch, capsys):
+    made = FakeBackend()
+    monkeypatch.setattr(backends, "BACKENDS", {"fake": lambda: made})
+    assert cli.main(["sim", "--host", "0.0.0.0"]) == 2
+    assert made.closed
 
 
 async def test_box_serves_commands_and_ends_with_the_process_that_holds_it():

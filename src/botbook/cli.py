@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from botbook._config import is_loopback
-from botbook._errors import BotbookError, CommandError, ConfigError, HandlerError
+from botbook._errors import BotbookError, CommandError, ConfigError, HandlerError, SandboxError
 
 if TYPE_CHECKING:
     from botbook._data.store import Store
@@ -276,7 +276,7 @@ async def _serve(options: argparse.Namespace) -> None:
     world = World(
         scenario=options.scenario, speed=options.speed, persona=options.persona, langbot=options.langbot
     )
-    server = await serve(world, host=options.host, port=options.port)
+    server = await serve(world, host=options.host, port=options.port, box=await _sandbox())
     try:
         await world.start()
         told = _told_to_stop()
@@ -287,6 +287,17 @@ async def _serve(options: argparse.Namespace) -> None:
     finally:
         await world.stop()
         await server.close()
+
+
+async def _sandbox() -> Any:
+    """A sandbox for the world, or a word on why there is none."""
+    from botbook._local import box_server
+
+    try:
+        return await box_server.make()
+    except SandboxError as error:
+        sys.stderr.write(f"No sandbox: {error}\n")
+        return None
 
 
 async def _until(told: asyncio.Event, seconds: float | None) -> None:

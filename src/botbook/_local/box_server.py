@@ -19,7 +19,7 @@ from botbook.wire.box import Context, Request, RequestJoiner, decode, encode_err
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["BoxServer", "Endpoint", "start"]
+__all__ = ["BoxServer", "Endpoint", "make", "start"]
 
 #: Longest message that is read, in bytes (protocols/box.md 4).
 _LONGEST: Final = 16 * 1024 * 1024
@@ -51,21 +51,21 @@ class BoxServer:
 
     Args:
         runtime: What answers.
+        token: What its owner shows, as far as this end knows it.
     """
 
-    def __init__(self, runtime: BoxRuntime) -> None:
+    def __init__(self, runtime: BoxRuntime, *, token: str = "") -> None:
         self.runtime = runtime
+        self.token = token
         self._sockets: set[web.WebSocketResponse] = set()
         self._runner: web.AppRunner | None = None
 
     def add_routes(self, app: web.Application) -> None:
-        """Put the routes into an application of somebody else's."""
+        """Put both sockets into an application, which may be somebody else's."""
         for prefix in ("", "/t/{token}"):
             app.router.add_get(f"{prefix}/rpc/ws", self._rpc)
             app.router.add_get(f"{prefix}{_RELAY}/ws", self._relay)
             app.router.add_get(f"{prefix}{_RELAY}/{{process}}/ws", self._relay)
-        app.router.add_get("/healthz", self._live)
-        app.router.add_get("/readyz", self._ready)
 
     async def listen(self, *, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listen, and give the address of the control socket.
@@ -78,6 +78,8 @@ class BoxServer:
 
         app = web.Application()
         self.add_routes(app)
+        app.router.add_get("/healthz", self._live)
+        app.router.add_get("/readyz", self._ready)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
@@ -248,49 +250,61 @@ async def _until_first(*works: Any) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def start(
+async def make(
     *,
     backend: str = "",
     unsafe: bool = False,
     mount_roots: Sequence[str] = (),
     token: str = "",
-    host: str = "127.0.0.1",
-    port: int = 0,
     idle: int | None = None,
     limits: Limits | None = None,
     rules: Rules | None = None,
     audit: Audit | None = None,
-) -> tuple[BoxServer, Endpoint]:
-    """Start a runtime that listens, with a token.
+) -> BoxServer:
+    """Make a runtime with a token, for a listener of its own or of somebody else's.
 
     Args:
         backend: Name of a backend; "" for the best that works here.
         unsafe: Run commands with NO protection at all where no backend works.
         mount_roots: Directories below which sessions may mount; none by default.
         token: The secret; made if none is given.
-        host: Where to listen; loopback unless another address is named.
-        port: 0 for a free one.
         idle: How long a session lives that nobody uses, in seconds; default that of `limits`.
         limits: How much the runtime takes on.
         rules: Of the one caller; by default the owner's.
         audit: Called with a row for each command.
 
     Returns:
-        The server, to be closed, and where it listens.
+        The server, to be closed.
 
     Raises:
         SandboxError: No backend works here, or a mount root is refused.
     """
     token = token or secrets.token_urlsafe(32)
-    rules = rules or Rules(mounts=MountRoots(mount_roots))
-    policy = Policy({token: rules})
+    policy = Policy({token: rules or Rules(mounts=MountRoots(mount_roots))})
     limits = limits or Limits()
     limits = limits if idle is None else replace(limits, session_ttl_sec=idle)
     runtime = BoxRuntime(await choose(backend, unsafe=unsafe), policy, limits=limits, audit=audit)
-    server = BoxServer(runtime)
+    return BoxServer(runtime, token=token)
+
+
+async def start(*, host: str = "127.0.0.1", port: int = 0, **options: Any) -> tuple[BoxServer, Endpoint]:
+    """Start a runtime that listens.
+
+    Args:
+        host: Where; loopback unless another address is named.
+        port: 0 for a free one.
+        **options: Of `make`.
+
+    Returns:
+        The server, to be closed, and where it listens.
+
+    Raises:
+        SandboxError: It cannot be made, or cannot listen there.
+    """
+    server = await make(**options)
     try:
         url = await server.listen(host=host, port=port)
     except OSError as error:
-        await runtime.close()
+        await server.close()
         raise SandboxError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return server, Endpoint(url, token)
+    return server, Endpoint(url, server.token)

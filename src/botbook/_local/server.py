@@ -15,6 +15,7 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from botbook._errors import BotbookError, ConfigError, ConnectionLost, LocalProtocolError
+from botbook._local.box_server import BoxServer
 from botbook._local.peer import Peer
 from botbook._local.query import Query
 from botbook._local.world import World
@@ -30,21 +31,29 @@ _CLOSE_WAIT: Final = 0.15
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def serve(world: World, *, host: str = "127.0.0.1", port: int = 0) -> Server:
+async def serve(
+    world: World, *, host: str = "127.0.0.1", port: int = 0, box: BoxServer | None = None
+) -> Server:
     """Open the door. The world's scenario is started and stopped by the caller.
 
     Args:
         world: What stands behind it.
+        box: A sandbox on the same port; it is closed with the door, also if that cannot be opened.
         host: A loopback address.
         port: Default a free one.
 
     Raises:
         ConfigError: The host is not of this machine alone, or the port is taken.
     """
-    if not _is_loopback(host):
-        raise ConfigError(f"{host} is reachable from outside", hint="Use 127.0.0.1, ::1 or localhost.")
-    server = Server(world)
-    await server.open(host, port)
+    try:
+        if not _is_loopback(host):
+            raise ConfigError(f"{host} is reachable from outside", hint="Use 127.0.0.1, ::1 or localhost.")
+        server = Server(world, box)
+        await server.open(host, port)
+    except BaseException:
+        if box is not None:
+            await box.close()
+        raise
     return server
 
 
@@ -63,13 +72,15 @@ class Server:
         control_token: What ``/control`` asks for.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, box: BoxServer | None = None) -> None:
         self.base = ""
         self.control_token = secrets.token_urlsafe(24)
-        self._world = world
+        self._world, self._box = world, box
         app = web.Application(client_max_size=_MAX_BODY)
         for method, path, handler in self._controls():
             app.router.add_route(method, "/control" + path, self._guarded(handler))
+        if box is not None:
+            box.add_routes(app)
         app.router.add_route("*", "/{rest:.*}", self._any)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
 
@@ -94,15 +105,16 @@ class Server:
         """End every connection and stop listening."""
         for peer in self._world.peers:
             await peer.close()
+        if self._box is not None:
+            await self._box.close()
         await self._runner.cleanup()
 
     def description(self) -> dict[str, Any]:
         """Addresses and credentials of every peer, as ``botbook sim`` prints them."""
-        return {
-            **{peer.name: peer.describe(self.base) for peer in self._world.peers},
-            "control": self.base + "/control",
-            "control_token": self.control_token,
-        }
+        found: dict[str, Any] = {peer.name: peer.describe(self.base) for peer in self._world.peers}
+        if self._box is not None:
+            found["box"] = {"url": self.base.replace("http", "ws", 1) + "/rpc/ws", "token": self._box.token}
+        return {**found, "control": self.base + "/control", "control_token": self.control_token}
 
     # ------------------------------------------------------------------------ the peers
 
