@@ -277,6 +277,37 @@ def test_a_runtime_elsewhere_by_its_profile(book, tmp_path):
     assert "no profile 'nowhere'" in failed(book, "%bot box ls --profile nowhere", ConfigError)[2]
 
 
+def test_no_token_is_ever_shown(book, monkeypatch):
+    server, endpoint = io_loop().run(box_server.start())
+    monkeypatch.setenv("BOTBOOK_BOX_URL", endpoint.url)
+    seen = []
+    try:
+        for token in ("a-token-that-is-wrong", endpoint.token):
+            monkeypatch.setenv("BOTBOOK_BOX_TOKEN", token)
+            for cell in (
+                "%xmode Verbose",
+                "box = %bot box",
+                "%%bot box\nexit 3",
+                "%tb",
+                "from botbook.sandbox import Box\nbox = Box()\nbox.exec('exit 3').check()",
+                "%tb",
+                "box.delete('nobody')",
+                "%tb",
+                "box.aio.__dict__, box.aio._link.__dict__",
+                "%bot doctor",
+            ):
+                made = book.run(cell)
+                seen += [made.stdout, made.stderr, repr(made.value), *map(repr, made.bundles)]
+                assert not [text for text in seen if token in text], cell
+            book.run("box.close()")
+            book.desk.boxes.close()
+    finally:
+        book.run("%xmode Context")
+        io_loop().run(server.close())
+    assert any("AuthError" in text for text in seen)
+    assert any("CommandFailed" in text for text in seen)
+
+
 def test_unload_ends_the_sandbox(book):
     shown(book, "%%bot box\ntrue")
     box = book.desk.boxes.get()
