@@ -83,4 +83,5 @@ def test_head_and_tail_of_any_output_are_kept_and_the_rest_is_counted(sizes):
     assert len(kept[0]) + len(kept[1]) + made._left_out == len(whole)
     if made._left_out:
         assert len(kept[1]) >= TAIL
-        assert f"{made._left_out:,} characters are not shown" in made.view().plain
+        assert f"[… {made._left_out:,} characters …]\n" in made.view().plain
+        assert made.view().plain.endswith(f"{made._left_out:,} characters not shown, the result has all")

@@ -105,12 +105,13 @@ class Screen:
         return View(_html(blocks, foot), _markdown(blocks, foot), _plain(blocks, foot))
 
     def _pieces(self) -> list[Piece]:
-        gap = f"[… {self._left_out:,} characters are not shown here; the result has them …]"
+        gap = f"[… {self._left_out:,} characters …]"
         return [*self._head, *([(GAP, gap)] if self._left_out else []), *self._tail]
 
     def _foot(self, end: str, *, marked: bool) -> str:
         running = f"running, {self._clock() - self._began:.0f} s · the stop button ends it"
         words = [f"sandbox {clean(self._session)}", end or running]
+        words += [f"{self._left_out:,} characters not shown, the result has all"] if self._left_out else []
         return " · ".join([*words, "behind a bar: stderr"] if marked else words)
 
 

@@ -93,7 +93,7 @@ class NativeBackend:
                 "one foreign user id each" if root else "needs root: all share your user id",
             ),
             Protection("seccomp", filtered, "filter" if filtered else f"no filter for {os.uname().machine}"),
-            Protection("landlock", abi > 0, f"version {abi}" if abi else "this kernel has none"),
+            Protection("landlock", abi > 0, f"Landlock {abi}" if abi else "this kernel has none"),
             Protection(
                 "memory", True, grouped if "memory" in groups else "a limit a process, a watch on all"
             ),

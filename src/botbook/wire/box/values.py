@@ -239,10 +239,13 @@ class ExecResult:
         """
         if self.ok:
             return self
-        words = next((line.strip() for line in reversed(self.stderr.splitlines()) if line.strip()), "")
-        ended = f"exit code {self.exit_code}" if self.status == "completed" else self.status.replace("_", " ")
+        if self.status != "completed":
+            ended, words = self.status.replace("_", " "), ""
+        else:
+            lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+            ended, words = f"exit code {self.exit_code}", excerpt("".join(lines[-1:]))
         after = f"{ended} after {self.duration_ms / 1000:.3g} s"
-        raise CommandFailed(f"{after}: {excerpt(words)}" if words else after, result=self, hint=self._hint())
+        raise CommandFailed(f"{after}: {words}" if words else after, result=self, hint=self._hint())
 
     def _hint(self) -> str | None:
         if self.status == "timed_out":
