@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from botbook._errors import SandboxError
 from botbook._local.backends.base import PROTECTIONS, CellPlan, Command
+from botbook._local.backends.bubblewrap import BubblewrapBackend
+from botbook._local.backends.jail import cgroups
 from botbook._local.backends.nsjail import NsjailBackend
 from botbook._local.execution import collect
 from botbook.wire.box import Mount, Spec
@@ -162,3 +165,42 @@ async def test_a_path_with_a_colon_is_refused(nsjail, tmp_path: Path) -> None:
     cell = await nsjail.open(plan(Mount(host_path=str(tmp_path / "a:b"), mount_path="/x")))
     with pytest.raises(SandboxError, match="no path with a colon"):
         await cell.run(Command(argv=("true",)))
+
+
+async def test_memory_is_watched_where_no_control_group_holds_it(
+    nsjail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "parents", dict)
+    report = await nsjail.probe()
+    assert next(one.how for one in report.protections if one.name == "memory").endswith("a watch on all")
+    cell = await nsjail.open(plan(memory_mb=32, pids_limit=900))
+    assert cell.controllers == []
+    assert (await run(cell, "ulimit -d", tmp_path)).stdout.data == b"49152\n"
+    one = f"{sys.executable} -c 'b = bytes(1) * 30_000_000; import time; time.sleep(3)' &"
+    outcome = await run(cell, f"{one} {one} {one} wait", tmp_path)
+    assert outcome.exit_code == 137
+    assert outcome.note == "Killed: out of memory."
+
+
+async def test_a_directory_that_the_sandboxs_user_cannot_reach(
+    nsjail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed" / "in").mkdir()
+    with pytest.raises(SandboxError, match="does not exist"):
+        await nsjail.open(plan(Mount(host_path=str(tmp_path / "missing"), mount_path="/x")))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    with pytest.raises(SandboxError, match="cannot be used by a sandbox's user"):
+        await nsjail.open(plan(Mount(host_path=str(tmp_path / "closed" / "in"), mount_path="/x", mode="ro")))
+
+
+async def test_a_helper_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    made = BubblewrapBackend()
+    cell = await made.open(plan())
+    monkeypatch.setenv("PATH", "/nowhere")
+    for stdin in (True, False):
+        with pytest.raises(SandboxError, match="bwrap does not start"):
+            await cell.run(Command(argv=("true",), stdin=stdin))
+    await made.close()
