@@ -251,8 +251,8 @@ async def test_one_command_at_a_time_in_a_session(world: Served, backend: FakeBa
         assert len(backend.cells["s"].children) == 1
         assert (await raw.data("box_get_session", {"session_id": "s"}))["status"] == "running"
         child.end()
-        await raw.reply(first)
         (await child_of(backend, "s", 1)).end()
+        await raw.reply(first)
         await raw.reply(second)
 
 
