@@ -31,7 +31,7 @@ def test_help_names_every_command(capsys):
         cli.main(["-h"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
-    known = "demo sim box report export import archive forget doctor".split()
+    known = ["demo", "sim", "box", "report", "export", "import", "archive", "forget", "doctor"]
     assert re.findall(r"^    (\w+)", out, re.MULTILINE) == known
 
 

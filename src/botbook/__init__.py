@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from botbook import _errors as errors
     from botbook import actions, events, messages, metrics, plots, testing, wrappers
     from botbook._bus.filters import Filter
-    from botbook._bus.rules import Router, Rule
+    from botbook._bus.router import Router, Rule
     from botbook.bot import AsyncBot, Bot, connect
 
 __all__ = [
@@ -36,7 +36,7 @@ __version__ = "0.1.0"
 
 #: Public name → where it lives. Looked up on first use, so that the import stays cheap.
 _NAMES = {"AsyncBot": "botbook.bot", "Bot": "botbook.bot", "connect": "botbook.bot"}
-_NAMES |= {"Filter": "botbook._bus.filters", "Router": "botbook._bus.rules", "Rule": "botbook._bus.rules"}
+_NAMES |= {"Filter": "botbook._bus.filters", "Router": "botbook._bus.router", "Rule": "botbook._bus.router"}
 _MODULES = {
     name: f"botbook.{name}"
     for name in ("actions", "events", "messages", "metrics", "plots", "testing", "wrappers")

@@ -14,7 +14,7 @@ from typing import Any
 from botbook._bus.bus import Bus
 from botbook._bus.handler import Call, Handler, condition
 from botbook._bus.own import failed_event
-from botbook._bus.router import Router
+from botbook._bus.table import HandlerTable
 from botbook._connection import Connection, Row
 from botbook._data.store import Mark
 from botbook._errors import NotSupported
@@ -70,7 +70,7 @@ class Handling:
         self._connection = connection
         self._bot = bot
         self._loop = handler_loop()
-        self.router = Router()
+        self.router = HandlerTable()
         self.bus = Bus(
             self.router,
             start=self._claim,

@@ -13,7 +13,7 @@ import pytest
 from botbook._bus.bus import Bus
 from botbook._bus.capture import deed_of, keep
 from botbook._bus.handler import Handler
-from botbook._bus.router import Router
+from botbook._bus.table import HandlerTable
 from botbook.actions import Native, Send
 from tests.samples import message
 
@@ -22,7 +22,7 @@ class Desk:
     """A bus with a journal that is a list."""
 
     def __init__(self, **options):
-        self.router = Router()
+        self.router = HandlerTable()
         self.rows = []
         self.started = []
         self.calls = []

@@ -13,7 +13,9 @@ from tests.metrics.reference import arrow, row
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", PAGE, re.MULTILINE)
 BUCKETS = ["start", "end", "bucket", "hours", "gap_s", "unfinished"]
-FUNCTIONS = [name for name in metrics.__all__ if name.islower() and name not in ("attach", "facts", "freq_for")]
+FUNCTIONS = [
+    name for name in metrics.__all__ if name.islower() and name not in ("attach", "facts", "freq_for")
+]
 
 
 def test_every_metric_has_a_line():

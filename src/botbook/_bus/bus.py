@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from botbook._bus.capture import Deed, deeds_json, keeping
 from botbook._bus.handler import Call, Handler, State
 from botbook._bus.outcome import carry_out
-from botbook._bus.router import Router
+from botbook._bus.table import HandlerTable
 from botbook._clock import SYSTEM, Clock
 from botbook.actions import Action
 from botbook.events import Actor, Event
@@ -83,7 +83,7 @@ class Bus:
 
     def __init__(
         self,
-        router: Router,
+        router: HandlerTable,
         *,
         start: Callable[[Sequence[tuple[int, Handler]]], Awaitable[None]],
         finish: Callable[[Sequence[Call]], None],
