@@ -416,3 +416,13 @@ async def test_the_stamps_are_utc_and_in_order(bot):
     frame = await bot.wait("message.received", timeout=5)
     assert str(frame["at"].dtype) == str(frame["received_at"].dtype) == "datetime64[us, UTC]"
     assert abs((frame["received_at"].iloc[0] - before).total_seconds()) < 5
+
+
+def test_what_a_gateway_can_do(store, tmp_path):
+    def can(gateway, **given):
+        return AsyncBot(gateway, store=store, **given).capabilities()
+
+    assert can("sim") == ["answer", "ask", "history", "native", "send"]
+    assert can("miti", app_id="a", app_secret="b") == ["answer", "history", "native", "send"]
+    assert can("agent", base_url="ws://127.0.0.1:1/") == ["ask"]
+    assert can("langbot", base_url="http://127.0.0.1:1", pipeline="p") == ["ask", "history", "send"]

@@ -10,7 +10,7 @@ import os
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botbook._asking import LONGEST, SILENCE, Asked
 from botbook._bus.outbox import Answer, BlockingAnswer
@@ -29,7 +29,7 @@ from botbook._net.loop import handler_loop
 from botbook._speaking import Speaking, new_id
 from botbook._tables import error_table, handler_table, history_table, interrupted_table
 from botbook._transfer import Loaded, forget_user, load_file
-from botbook.actions import HistoryItem, Send, Sent
+from botbook.actions import Action, AnswerCompleted, Ask, History, HistoryItem, Native, Send, Sent
 from botbook.events import Event
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ if TYPE_CHECKING:
 __all__ = ["AsyncBot", "Bot", "Registration", "Status", "connect"]
 
 T = TypeVar("T")
+
+#: What can be asked of `AsyncBot.capabilities`, and the action behind it.
+CAPABILITIES: Final[dict[str, type[Action]]] = {
+    "answer": AnswerCompleted,
+    "ask": Ask,
+    "history": History,
+    "native": Native,
+    "send": Send,
+}
 
 
 class AsyncBot:
@@ -109,6 +118,12 @@ class AsyncBot:
         if self._connection.parts.world is None:
             raise NotSupported("embedded world", self.gateway, hint="Connect to `sim` for that.")
         return self._connection.parts.world
+
+    def capabilities(self) -> list[str]:
+        """What this gateway can do: some of ``answer``, ``ask``, ``history``, ``native``, ``send``."""
+        can = self._connection.parts.wire.can
+        asks = {Ask} if self._connection.parts.ask_chat is not None else set()
+        return sorted(name for name, action in CAPABILITIES.items() if action in can | asks)
 
     @functools.cached_property
     def langbot(self) -> LangBot:
@@ -555,6 +570,10 @@ class Bot:
     def sim(self) -> World:
         """See `AsyncBot.sim`."""
         return self.aio.sim
+
+    def capabilities(self) -> list[str]:
+        """See `AsyncBot.capabilities`."""
+        return self.aio.capabilities()
 
     @functools.cached_property
     def langbot(self) -> LangBot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from botbook.actions import (
     AnswerStarted,
     Ask,
     History,
+    Native,
     Run,
     Send,
 )
@@ -45,6 +46,7 @@ ACTIONS: list[Action] = [
     AnswerDelta(id="a6", run=RUN, seq=1, text="x"),
     AnswerCompleted(id="a7", run=RUN, seq=2, text="x"),
     AnswerFailed(id="a8", run=RUN),
+    Native(id="a9", body={"x": 1}),
 ]
 
 
@@ -250,3 +252,15 @@ def test_no_closing_reason_matters(case):
 def test_the_heartbeat_is_a_frame_or_none(case):
     ping = case.make().ping()
     assert ping is None or isinstance(ping, str | bytes)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: type(action).__name__)
+def test_a_wire_takes_what_it_says_it_can_and_nothing_else(case, action):
+    wire = case.make()
+    if type(action) in wire.can:
+        to = "group:g" if getattr(wire, "session_type", "") == "group" else "user:u"
+        wire.send(replace(action, to=to) if isinstance(action, Send) else action, at=AT)
+    else:
+        with pytest.raises(NotSupported):
+            wire.send(action, at=AT)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from botbook._errors import (
     AgentBusy,
@@ -126,6 +126,8 @@ class AgentWire:
 
     #: Frames carry no ids, so those of events are made here and never come twice.
     own_ids: Final = True
+
+    can: ClassVar = frozenset({Ask, Abandon})
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from botbook._errors import BotbookError
 from botbook.actions import Action
@@ -156,10 +156,12 @@ class Wire(Protocol):
     Attributes:
         gateway: Its name, as it stands in events.
         name: Name of the connection, as it stands in events.
+        can: The actions that `send` takes; every other one is `NotSupported`.
     """
 
     gateway: str
     name: str
+    can: ClassVar[frozenset[type[Action]]]
 
     def token_request(self) -> HttpRequest | None:
         """How to get a `Token`; None if the gateway has none, or it was given from outside.

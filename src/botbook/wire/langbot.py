@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from botbook._errors import (
@@ -128,6 +128,8 @@ class LangBotWire:
         name: Name of the connection, as it stands in events.
         gateway: Name of the gateway, as it stands in events.
     """
+
+    can: ClassVar = frozenset({Ask, Send, Abandon, History})
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from botbook._errors import NotSupported, RemoteProtocolError
 from botbook.actions import (
@@ -80,6 +80,10 @@ class MitiWire:
         name: Name of the connection, as it stands in events.
         gateway: Name of the gateway, as it stands in events.
     """
+
+    can: ClassVar = frozenset(
+        {Send, AnswerStarted, AnswerDelta, AnswerCompleted, AnswerFailed, History, Native}
+    )
 
     def __init__(
         self, *, base_url: str, app_id: str, app_secret: str, name: str = "miti", gateway: str = "miti"
